@@ -1,0 +1,30 @@
+/*
+ * bereq.h - what a backend connection sends: bytes, and how many replies they will get.
+ *
+ * Embedded in the sender's own request. It cannot be cancelled once sent: its replies will come and
+ * must be popped. Until they are framed its bytes stay in their block, so that it can be sent again.
+ * Layer: backend. Thread: one worker. Owner: the sender; lent to the connection from beconn_commit
+ * until the reply or the loss is reported.
+ */
+#ifndef BACKEND_BEREQ_H
+#define BACKEND_BEREQ_H
+
+#include "base/block.h"
+
+struct bereq {
+    struct bereq *next;  /* in the connection's FIFO */
+    struct block *block; /* holds the bytes; one reference */
+    uint32_t off, len;   /* the request, without a preceding ASKING */
+    uint64_t end;        /* position in the connection's byte stream after its last byte */
+    uint32_t sent_ms;    /* low bits of the loop's clock when it was queued */
+    uint8_t replies;     /* still to come; all but the last are dropped when they are no error */
+    bool whole;          /* its reply must be delivered in one piece (it will be merged) */
+};
+
+/* Drops the bytes. */
+static inline void bereq_release(struct bereq *r)
+{
+    block_unref(&r->block);
+}
+
+#endif

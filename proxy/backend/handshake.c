@@ -1,0 +1,177 @@
+/*
+ * handshake.c - the first words on a new connection.
+ *
+ * All steps leave in one write and their replies are taken in order; requests of clients wait until
+ * the last one is in, so that an AUTH never shares a pipeline with them.
+ */
+#include <inttypes.h>
+
+#include "backend/node.h"
+#include "base/log.h"
+#include "resp/number.h"
+#include "resp/write.h"
+
+enum step {
+    STEP_HELLO,    /* RESP3: HELLO 3 [AUTH user password]; must succeed */
+    STEP_AUTH,     /* RESP2 with a password; must succeed */
+    STEP_SELECT,   /* a database other than 0; must succeed */
+    STEP_READONLY, /* must succeed */
+    STEP_SETNAME,  /* the rest may be refused by an ACL */
+    STEP_NO_EVICT,
+    STEP_MAX_BULK,
+    STEP_INFO,
+    STEP_DONE,
+};
+
+static bool step_wanted(const struct profile *p, enum step s)
+{
+    switch (s) {
+    case STEP_HELLO:
+        return p->proto == 3;
+    case STEP_AUTH:
+        return p->proto != 3 && p->password != NULL;
+    case STEP_SELECT:
+        return p->db != 0;
+    case STEP_READONLY:
+        return p->readonly;
+    default:
+        return true;
+    }
+}
+
+static void write_command(struct chain *out, size_t argc, const char *const *argv)
+{
+    resp_write_array(out, argc);
+    for (size_t i = 0; i < argc; i++)
+        resp_write_text(out, argv[i]);
+}
+
+#define SEND(out, ...)                                                                             \
+    write_command((out), sizeof((const char *[]){__VA_ARGS__}) / sizeof(char *),                   \
+                  (const char *const[]){__VA_ARGS__})
+
+static void send_step(struct chain *out, const struct profile *p, enum step s)
+{
+    const char *user = p->user != NULL ? p->user : "default";
+    char db[8];
+
+    switch (s) {
+    case STEP_HELLO:
+        if (p->password != NULL)
+            SEND(out, "HELLO", "3", "AUTH", user, p->password);
+        else
+            SEND(out, "HELLO", "3");
+        break;
+    case STEP_AUTH:
+        if (p->user != NULL)
+            SEND(out, "AUTH", user, p->password);
+        else
+            SEND(out, "AUTH", p->password);
+        break;
+    case STEP_SELECT:
+        snprintf(db, sizeof(db), "%u", p->db);
+        SEND(out, "SELECT", db);
+        break;
+    case STEP_READONLY:
+        SEND(out, "READONLY");
+        break;
+    case STEP_SETNAME:
+        SEND(out, "CLIENT", "SETNAME", "keyway");
+        break;
+    case STEP_NO_EVICT:
+        SEND(out, "CLIENT", "NO-EVICT", "ON");
+        break;
+    case STEP_MAX_BULK:
+        SEND(out, "CONFIG", "GET", "proto-max-bulk-len");
+        break;
+    case STEP_INFO:
+        SEND(out, "INFO", "server");
+        break;
+    case STEP_DONE:
+        break;
+    }
+}
+
+static uint8_t next_step(const struct profile *p, uint8_t s)
+{
+    while (s < STEP_DONE && !step_wanted(p, s))
+        s++;
+    return s;
+}
+
+void handshake_start(struct beconn *c)
+{
+    const struct profile *p = &c->env->profiles->profiles[c->profile];
+
+    for (uint8_t s = next_step(p, 0); s < STEP_DONE; s = next_step(p, s + 1))
+        send_step(&c->stream.out, p, s);
+    c->handshake_bytes = c->stream.out.bytes;
+    c->step = next_step(p, 0);
+}
+
+/* The value that follows "name" in a flat array or map of strings. */
+static void read_max_bulk(struct node *n, const struct bereply *reply)
+{
+    const char *p = reply->data, *end = p + reply->len;
+    struct resp_item head, key, value;
+    int64_t v;
+
+    if (resp_next(&p, end, &head) && head.count >= 2 && resp_next(&p, end, &key) &&
+        resp_next(&p, end, &value) && resp_parse_int(value.data, value.len, &v) && v > 0)
+        n->max_bulk = (uint64_t)v;
+}
+
+/* The value of one "name:value" line of INFO, cut to the room there is. */
+static void read_info_line(const struct bereply *reply, const char *label, char *out, size_t size)
+{
+    const char *end = reply->data + reply->len;
+    const char *at = memmem(reply->data, reply->len, label, strlen(label));
+    size_t n = 0;
+
+    if (at == NULL)
+        return;
+    for (at += strlen(label); at < end && *at != '\r' && n < size - 1; at++)
+        out[n++] = *at;
+    out[n] = '\0';
+}
+
+static void become_ready(struct beconn *c)
+{
+    char name[ADDR_TEXT_MAX];
+
+    c->state = BECONN_READY;
+    c->progress_ms = c->env->loop->now_ms;
+    /* The clock of waiting requests starts when they can leave. */
+    for (struct bereq *r = c->head; r != NULL; r = r->next)
+        r->sent_ms = (uint32_t)c->env->loop->now_ms;
+    chain_splice(&c->stream.out, &c->waiting);
+    chain_clear(&c->waiting);
+    stream_mark_dirty(&c->stream);
+    node_recovered(c->node);
+    log_debug("connected to %s", addr_format(&c->node->addr, name));
+    c->env->ops->ready(c);
+}
+
+bool handshake_reply(struct beconn *c, const struct bereply *reply)
+{
+    const struct profile *p = &c->env->profiles->profiles[c->profile];
+    char name[ADDR_TEXT_MAX];
+
+    if (reply->type == '-' && c->step < STEP_SETNAME) {
+        log_warn("%s refuses the handshake: %.*s", addr_format(&c->node->addr, name),
+                 (int)MIN(reply->len - 3, (size_t)200), reply->data + 1);
+        node_failed(c->node);
+        beconn_close(c, NULL);
+        return false;
+    }
+    if (c->step == STEP_MAX_BULK && reply->type != '-')
+        read_max_bulk(c->node, reply);
+    if (c->step == STEP_INFO && reply->type != '-') {
+        read_info_line(reply, "\nrun_id:", c->node->run_id, sizeof(c->node->run_id));
+        read_info_line(reply, "\nredis_version:", c->node->version, sizeof(c->node->version));
+    }
+    c->step = next_step(p, c->step + 1);
+    if (c->step == STEP_DONE)
+        become_ready(c);
+    return c->state != BECONN_CLOSED;
+}

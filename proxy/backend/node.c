@@ -1,0 +1,167 @@
+#include "backend/node.h"
+
+#include <errno.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/log.h"
+
+#define NODE_MAGIC 0x0de0de00u
+
+struct node *node_new(struct backend_env *env, const struct addr *a,
+                      const struct sockaddr_any *target)
+{
+    struct node *n = xcalloc(1, sizeof(*n));
+
+    n->magic = NODE_MAGIC;
+    n->env = env;
+    n->addr = *a;
+    n->target = *target;
+    list_init(&n->conns);
+    list_init(&n->link);
+    return n;
+}
+
+void node_free(struct node **p)
+{
+    struct node *n = *p;
+    struct list_node *at, *tmp;
+
+    *p = NULL;
+    CHECK_MAGIC(n, NODE_MAGIC);
+    LIST_FOREACH (at, tmp, &n->conns)
+        beconn_close(CONTAINER_OF(at, struct beconn, link), NULL);
+    list_unlink(&n->link);
+    n->magic = 0;
+    free(n);
+}
+
+/* xorshift: quality does not matter, only that workers and processes differ. */
+static uint64_t next_random(uint64_t *state)
+{
+    uint64_t x = *state;
+
+    x ^= x << 13;
+    x ^= x >> 7;
+    x ^= x << 17;
+    return *state = x;
+}
+
+void node_failed(struct node *n)
+{
+    const struct backend_env *env = n->env;
+    uint64_t now = clock_ms(), delay = env->retry_min_ms;
+
+    for (uint32_t i = 0; i < n->failures && delay < env->retry_max_ms; i++)
+        delay *= 2;
+    delay = MIN(delay, env->retry_max_ms);
+    /* Half fixed, half random: proxies and workers must not come back in step. */
+    delay = delay / 2 + next_random(&n->env->random) % (delay / 2 + 1);
+    if (n->failures < UINT32_MAX)
+        n->failures++;
+    n->retry_at_ms = now + delay;
+    if (n->outage_ms == 0)
+        n->outage_ms = now;
+}
+
+void node_recovered(struct node *n)
+{
+    n->failures = 0;
+    n->retry_at_ms = 0;
+    n->outage_ms = 0;
+}
+
+static struct beconn *open_conn(struct node *n, uint16_t profile)
+{
+    struct beconn *c;
+    char name[ADDR_TEXT_MAX];
+
+    if (n->target.len == 0 || clock_ms() < n->retry_at_ms)
+        return NULL;
+    c = beconn_new(n->env, n, profile);
+    if (c == NULL) {
+        log_warn("cannot connect to %s: %s", addr_format(&n->addr, name), strerror(errno));
+        node_failed(n);
+        return NULL;
+    }
+    list_push(&n->conns, &c->link);
+    return c;
+}
+
+struct beconn *node_open_shared(struct node *n, uint16_t profile)
+{
+    CHECK_MAGIC(n, NODE_MAGIC);
+    n->shared[profile] = open_conn(n, profile);
+    return n->shared[profile];
+}
+
+struct beconn *node_lease(struct node *n, uint16_t profile)
+{
+    struct beconn *c = n->idle_leased;
+
+    if (c != NULL && c->profile == profile) {
+        n->idle_leased = NULL;
+        return c;
+    }
+    if (n->leased >= n->env->max_leased)
+        return NULL;
+    c = open_conn(n, profile);
+    if (c != NULL) {
+        c->leased = true;
+        n->leased++;
+    }
+    return c;
+}
+
+void node_return(struct beconn **p)
+{
+    struct beconn *c = *p;
+    struct node *n = c->node;
+
+    *p = NULL;
+    c->user = NULL;
+    if (c->state == BECONN_CLOSED)
+        return;
+    if (c->state == BECONN_READY && c->head == NULL && !c->retired && n->in_map &&
+        n->idle_leased == NULL) {
+        n->idle_leased = c;
+        return;
+    }
+    if (c->head != NULL)
+        c->retired = true;
+    else
+        beconn_close(c, NULL);
+}
+
+void node_retire(struct beconn *c)
+{
+    if (c->state == BECONN_CLOSED)
+        return;
+    if (c->node->shared[c->profile] == c)
+        c->node->shared[c->profile] = NULL;
+    if (c->node->idle_leased == c)
+        c->node->idle_leased = NULL;
+    c->retired = true;
+    if (c->head == NULL)
+        beconn_close(c, NULL);
+}
+
+void node_forget(struct node *n, struct beconn *c)
+{
+    CHECK_MAGIC(n, NODE_MAGIC);
+    list_unlink(&c->link);
+    if (n->shared[c->profile] == c)
+        n->shared[c->profile] = NULL;
+    if (n->idle_leased == c)
+        n->idle_leased = NULL;
+    if (c->leased)
+        n->leased--;
+}
+
+void node_tick(struct node *n, uint64_t now_ms)
+{
+    struct list_node *at, *tmp;
+
+    LIST_FOREACH (at, tmp, &n->conns)
+        beconn_tick(CONTAINER_OF(at, struct beconn, link), now_ms);
+}

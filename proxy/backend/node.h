@@ -1,0 +1,75 @@
+/*
+ * node.h - one server as a worker sees it: its connections by profile, its back-off, its outage.
+ *
+ * Layer: backend. Thread: one worker. Owner: the worker's upstream; a node outlives the slot maps
+ * that name it until its last connection is closed.
+ */
+#ifndef BACKEND_NODE_H
+#define BACKEND_NODE_H
+
+#include "backend/beconn.h"
+#include "base/addr.h"
+
+struct node {
+    MAGIC_FIELD;
+    struct backend_env *env;
+    struct addr addr;
+    struct sockaddr_any target;
+    struct beconn *shared[PROFILE_MAX];
+    struct list_node conns;     /* all connections, struct beconn.link */
+    struct beconn *idle_leased; /* at most one clean exclusive connection is kept */
+    uint32_t leased;            /* exclusive connections that exist */
+    uint32_t failures;          /* failed attempts in a row */
+    uint64_t retry_at_ms;       /* no new attempt before */
+    uint64_t outage_ms;         /* since when it cannot serve; 0: it can */
+    bool in_map;                /* the current slot map names it */
+    uint64_t max_bulk;          /* the server's proto-max-bulk-len; 0: not known */
+    char run_id[RUN_ID_LEN + 1]; /* of the server process; empty: not known */
+    char version[24];            /* its redis_version; empty: not known */
+    uint32_t holds;              /* requests that name it as their ASK target */
+    struct list_node link;       /* upstream's nodes */
+    void *user;                  /* the upstream */
+};
+
+struct node *node_new(struct backend_env *env, const struct addr *a,
+                      const struct sockaddr_any *target);
+/* Closes all its connections (lost() is called for their requests) and frees it. */
+void node_free(struct node **n);
+
+/* The shared connection of a profile, opened when there is none. NULL while the node cannot be
+ * connected to (back-off). */
+struct beconn *node_open_shared(struct node *n, uint16_t profile);
+
+static inline struct beconn *node_shared(struct node *n, uint16_t profile)
+{
+    struct beconn *c = n->shared[profile];
+
+    return LIKELY(c != NULL) ? c : node_open_shared(n, profile);
+}
+
+/* True while somebody outside the slot map refers to it. */
+static inline bool node_is_named(const struct node *n)
+{
+    return n->holds > 0;
+}
+
+/* An exclusive connection; NULL while the node is in back-off or at its limit. */
+MUST_CHECK struct beconn *node_lease(struct node *n, uint16_t profile);
+/* Gives it back: kept when it is clean (ready, nothing in flight), else closed. */
+void node_return(struct beconn **c);
+
+/* Takes a connection out of the shared set: it finishes what it has and closes. */
+void node_retire(struct beconn *c);
+
+/* An attempt to reach the node failed: back-off with jitter, the outage begins. */
+void node_failed(struct node *n);
+/* A connection of it became ready. */
+void node_recovered(struct node *n);
+
+/* Called by a connection that closes. */
+void node_forget(struct node *n, struct beconn *c);
+
+/* Timeouts of its connections. */
+void node_tick(struct node *n, uint64_t now_ms);
+
+#endif

@@ -1,0 +1,421 @@
+/* The configuration file: a YAML document walked along the tables of settings. */
+#include <errno.h>
+#include <stdarg.h>
+#include <yaml.h>
+
+#include "base/alloc.h"
+#include "config/setting.h"
+
+#define FILE_MAX ((size_t)1 << 20)
+#define NAMES_MAX 128
+
+struct load {
+    struct config *config;
+    yaml_document_t *doc;
+    const char *name; /* of the file, for messages */
+    const char *text;
+    size_t len;
+    char *err;
+    size_t errlen;
+};
+
+/* A mapping being read: which rows its keys are looked up in and where their values go. */
+struct scope {
+    const struct setting_list *list;
+    const char *section;
+    const char *path; /* "client." */
+    void *base;
+};
+
+static bool fail(const struct load *ld, size_t line, const char *fmt, ...) PRINTF_LIKE(3, 4);
+
+/* "FILE:LINE: ..." in one line, whatever the file's text held. */
+static bool fail(const struct load *ld, size_t line, const char *fmt, ...)
+{
+    va_list ap;
+    int n = snprintf(ld->err, ld->errlen, "%s:%zu: ", ld->name, line);
+
+    if (n >= 0 && (size_t)n < ld->errlen) {
+        va_start(ap, fmt);
+        vsnprintf(ld->err + n, ld->errlen - (size_t)n, fmt, ap);
+        va_end(ap);
+    }
+    for (char *p = ld->err; ld->errlen > 0 && *p != '\0'; p++)
+        if ((unsigned char)*p < 0x20 || *p == 0x7f)
+            *p = '?';
+    return false;
+}
+
+static size_t line_of(const yaml_node_t *node)
+{
+    return node->start_mark.line + 1;
+}
+
+static yaml_node_t *node_at(const struct load *ld, int id)
+{
+    return yaml_document_get_node(ld->doc, id);
+}
+
+static size_t item_count(const yaml_node_t *list)
+{
+    return (size_t)(list->data.sequence.items.top - list->data.sequence.items.start);
+}
+
+static yaml_node_t *item(const struct load *ld, const yaml_node_t *list, size_t i)
+{
+    return node_at(ld, list->data.sequence.items.start[i]);
+}
+
+static size_t pair_count(const yaml_node_t *map)
+{
+    return (size_t)(map->data.mapping.pairs.top - map->data.mapping.pairs.start);
+}
+
+/* The text of a scalar, or NULL when it is none or has a NUL inside. */
+static const char *text_of(const yaml_node_t *node)
+{
+    const char *text;
+
+    if (node->type != YAML_SCALAR_NODE)
+        return NULL;
+    text = (const char *)node->data.scalar.value;
+    return strlen(text) == node->data.scalar.length ? text : NULL;
+}
+
+/* The i-th key of a mapping, checked to be text that stands there once. NULL: err is set. */
+static const char *key_at(const struct load *ld, const yaml_node_t *map, const char *path, size_t i)
+{
+    const yaml_node_pair_t *pairs = map->data.mapping.pairs.start;
+    const yaml_node_t *node = node_at(ld, pairs[i].key);
+    const char *key = text_of(node);
+
+    if (key == NULL || key[0] == '\0') {
+        fail(ld, line_of(node), "%s?: a key that is not text; expected a name", path);
+        return NULL;
+    }
+    for (size_t k = 0; k < i; k++) {
+        const yaml_node_t *before = node_at(ld, pairs[k].key);
+
+        if (strcmp(text_of(before), key) == 0) {
+            fail(ld, line_of(node), "%s%.80s: given twice, first in line %zu", path, key,
+                 line_of(before));
+            return NULL;
+        }
+    }
+    return key;
+}
+
+static bool expect_mapping(const struct load *ld, const yaml_node_t *node, const char *path)
+{
+    if (node->type == YAML_MAPPING_NODE)
+        return true;
+    /* "client." is the path of what is in it; the thing itself has no dot. */
+    return fail(ld, line_of(node), "%.*s: expected keys with values", (int)strlen(path) - 1, path);
+}
+
+static bool unknown_key(const struct load *ld, const yaml_node_t *node, const struct scope *sc,
+                        const char *key, const char *const *more, size_t more_count)
+{
+    const char *names[NAMES_MAX];
+    char hint[1024];
+    size_t count = 0;
+
+    for (size_t i = 0; i < sc->list->count; i++)
+        if (strcmp(sc->list->rows[i].section, sc->section) == 0)
+            names[count++] = sc->list->rows[i].key;
+    for (size_t i = 0; i < more_count; i++)
+        names[count++] = more[i];
+    CHECK(count <= NAMES_MAX);
+    return fail(ld, line_of(node), "%s%.80s: there is no such key; %s", sc->path, key,
+                setting_suggest(key, names, count, hint, sizeof(hint)));
+}
+
+static bool load_seeds(const struct load *ld, const struct setting *s, const struct scope *sc,
+                       const yaml_node_t *node)
+{
+    struct config_upstream *u = sc->base;
+    char expected[128];
+    size_t count = node->type == YAML_SEQUENCE_NODE ? item_count(node) : 0;
+
+    if (count < s->min || count > s->max)
+        return fail(ld, line_of(node), "%s%s: expected %s", sc->path, s->key,
+                    setting_expected(s, expected, sizeof(expected)));
+    u->kind = (enum config_upstream_kind)s->def;
+    u->seeds = xcalloc(count, sizeof(*u->seeds));
+    for (size_t i = 0; i < count; i++) {
+        const yaml_node_t *seed = item(ld, node, i);
+        const char *text = text_of(seed);
+
+        if (text == NULL || !addr_parse(text, strlen(text), &u->seeds[i]))
+            return fail(ld, line_of(seed),
+                        "%s%s[%zu]: '%.80s' is not an address; expected HOST:PORT", sc->path,
+                        s->key, i, text != NULL ? text : "");
+        for (size_t k = 0; k < i; k++)
+            if (addr_equal(&u->seeds[k], &u->seeds[i]))
+                return fail(ld, line_of(seed), "%s%s[%zu]: '%.80s' is given twice", sc->path,
+                            s->key, i, text);
+    }
+    u->seed_count = count;
+    return true;
+}
+
+static bool load_value(const struct load *ld, const struct setting *s, const struct scope *sc,
+                       const yaml_node_t *node)
+{
+    char expected[256], why[512];
+    const char *text = text_of(node);
+
+    if (s->type == SETTING_SEEDS)
+        return load_seeds(ld, s, sc, node);
+    if (text == NULL)
+        return fail(ld, line_of(node), "%s%s: not a plain value; expected %s", sc->path, s->key,
+                    setting_expected(s, expected, sizeof(expected)));
+    if (!setting_set(s, sc->base, text, why, sizeof(why)))
+        return fail(ld, line_of(node), "%s%s: %s", sc->path, s->key, why);
+    return true;
+}
+
+/* A mapping that has settings and nothing else. */
+static bool load_settings(const struct load *ld, const struct scope *sc, const yaml_node_t *map)
+{
+    if (!expect_mapping(ld, map, sc->path))
+        return false;
+    for (size_t i = 0; i < pair_count(map); i++) {
+        const yaml_node_pair_t *pair = &map->data.mapping.pairs.start[i];
+        const char *key = key_at(ld, map, sc->path, i);
+        const struct setting *s;
+
+        if (key == NULL)
+            return false;
+        s = setting_find(sc->list, sc->section, key);
+        if (s == NULL)
+            return unknown_key(ld, node_at(ld, pair->key), sc, key, NULL, 0);
+        if (!load_value(ld, s, sc, node_at(ld, pair->value)))
+            return false;
+    }
+    return true;
+}
+
+static bool has_key(const struct load *ld, const yaml_node_t *map, const char *key)
+{
+    for (size_t i = 0; i < pair_count(map); i++) {
+        const char *text = text_of(node_at(ld, map->data.mapping.pairs.start[i].key));
+
+        if (text != NULL && strcmp(text, key) == 0)
+            return true;
+    }
+    return false;
+}
+
+static bool load_listeners(const struct load *ld, const yaml_node_t *node)
+{
+    struct config *c = ld->config;
+    size_t count = node->type == YAML_SEQUENCE_NODE ? item_count(node) : 0;
+
+    if (count < 1 || count > CONFIG_LISTENERS_MAX)
+        return fail(ld, line_of(node), "listeners: expected a list of 1 to %d entries with address",
+                    CONFIG_LISTENERS_MAX);
+    c->listeners = xcalloc(count, sizeof(*c->listeners));
+    c->listener_count = count;
+    for (size_t i = 0; i < count; i++) {
+        const yaml_node_t *entry = item(ld, node, i);
+        char path[48];
+        struct scope sc = {&settings_listener, "", path, &c->listeners[i]};
+
+        snprintf(path, sizeof(path), "listeners[%zu].", i);
+        if (!load_settings(ld, &sc, entry))
+            return false;
+        if (!has_key(ld, entry, "address"))
+            return fail(ld, line_of(entry), "%saddress: missing; expected HOST:PORT", path);
+    }
+    return true;
+}
+
+static bool load_upstream(const struct load *ld, struct config_upstream *u, const yaml_node_t *node)
+{
+    char path[128];
+    struct scope sc = {&settings_upstream, "", path, u};
+
+    snprintf(path, sizeof(path), "upstreams.%.80s.", u->name);
+    if (!load_settings(ld, &sc, node))
+        return false;
+    if (u->seed_count == 0)
+        return fail(ld, line_of(node), "%scluster: missing; expected a list of HOST:PORT", path);
+    if (has_key(ld, node, "password") && has_key(ld, node, "password_file"))
+        return fail(ld, line_of(node),
+                    "%spassword: password_file is given too; expected one of them", path);
+    return true;
+}
+
+static bool load_upstreams(const struct load *ld, const yaml_node_t *node)
+{
+    struct config *c = ld->config;
+    size_t count = node->type == YAML_MAPPING_NODE ? pair_count(node) : 0;
+
+    if (count < 1 || count > CONFIG_UPSTREAMS_MAX)
+        return fail(ld, line_of(node), "upstreams: expected 1 to %d names, each with its servers",
+                    CONFIG_UPSTREAMS_MAX);
+    c->upstreams = xcalloc(count, sizeof(*c->upstreams));
+    for (size_t i = 0; i < count; i++) {
+        const char *name = key_at(ld, node, "upstreams.", i);
+
+        if (name == NULL)
+            return false;
+        if (strlen(name) > 80)
+            return fail(ld, line_of(node),
+                        "upstreams.%.80s...: expected a name of at most 80 bytes", name);
+        c->upstreams[i].name = xstrdup(name);
+        c->upstream_count++;
+        if (!load_upstream(ld, &c->upstreams[i],
+                           node_at(ld, node->data.mapping.pairs.start[i].value)))
+            return false;
+    }
+    return true;
+}
+
+/* What stands at the top beside plain settings and sections of them. */
+static const struct {
+    const char *key;
+    bool (*load)(const struct load *ld, const yaml_node_t *node);
+} blocks[] = {
+    {"listeners", load_listeners},
+    {"upstreams", load_upstreams},
+};
+
+static bool is_section(const char *key)
+{
+    for (size_t i = 0; i < settings_main.count; i++)
+        if (strcmp(settings_main.rows[i].section, key) == 0)
+            return true;
+    return false;
+}
+
+static bool unknown_top_key(const struct load *ld, const yaml_node_t *node, const struct scope *sc,
+                            const char *key)
+{
+    const char *more[NAMES_MAX / 2];
+    size_t count = 0;
+
+    for (size_t i = 0; i < ARRAY_LEN(blocks); i++)
+        more[count++] = blocks[i].key;
+    for (size_t i = 0; i < settings_main.count && count < ARRAY_LEN(more); i++) {
+        const char *section = settings_main.rows[i].section;
+
+        if (section[0] != '\0' && strcmp(section, more[count - 1]) != 0)
+            more[count++] = section;
+    }
+    return unknown_key(ld, node, sc, key, more, count);
+}
+
+static bool load_top(const struct load *ld, const char *key, const yaml_node_t *key_node,
+                     const yaml_node_t *value)
+{
+    struct scope top = {&settings_main, "", "", ld->config};
+    const struct setting *s = setting_find(&settings_main, "", key);
+
+    if (s != NULL)
+        return load_value(ld, s, &top, value);
+    if (is_section(key)) {
+        char path[64];
+        struct scope sc = {&settings_main, key, path, ld->config};
+
+        snprintf(path, sizeof(path), "%s.", key);
+        return load_settings(ld, &sc, value);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(blocks); i++)
+        if (strcmp(blocks[i].key, key) == 0)
+            return blocks[i].load(ld, value);
+    return unknown_top_key(ld, key_node, &top, key);
+}
+
+static bool load_root(const struct load *ld)
+{
+    const yaml_node_t *root = yaml_document_get_root_node(ld->doc);
+
+    if (root == NULL) /* an empty file: all defaults */
+        return true;
+    if (root->type != YAML_MAPPING_NODE)
+        return fail(ld, line_of(root), "expected keys with values, like 'workers: 2'");
+    for (size_t i = 0; i < pair_count(root); i++) {
+        const yaml_node_pair_t *pair = &root->data.mapping.pairs.start[i];
+        const char *key = key_at(ld, root, "", i);
+
+        if (key == NULL || !load_top(ld, key, node_at(ld, pair->key), node_at(ld, pair->value)))
+            return false;
+    }
+    return true;
+}
+
+static bool fail_syntax(const struct load *ld, const yaml_parser_t *parser)
+{
+    size_t line = parser->problem_mark.line + 1;
+
+    /* Bytes that are no text are found before there are lines; only their offset is known. */
+    if (parser->error == YAML_READER_ERROR)
+        for (size_t i = 0; i < MIN(parser->problem_offset, ld->len); i++)
+            line += ld->text[i] == '\n';
+    return fail(
+        ld, line, "not YAML: %s%s%s", parser->problem != NULL ? parser->problem : "unreadable",
+        parser->context != NULL ? ", " : "", parser->context != NULL ? parser->context : "");
+}
+
+bool config_load_yaml_text(struct config *c, const char *name, const char *text, size_t len,
+                           char *err, size_t errlen)
+{
+    yaml_parser_t parser;
+    yaml_document_t doc, next;
+    struct load ld = {c, &doc, name, text, len, err, errlen};
+    bool ok;
+
+    CHECK(yaml_parser_initialize(&parser) == 1);
+    yaml_parser_set_input_string(&parser, (const unsigned char *)text, len);
+    if (yaml_parser_load(&parser, &doc) != 1) {
+        fail_syntax(&ld, &parser);
+        yaml_parser_delete(&parser);
+        return false;
+    }
+    ok = load_root(&ld);
+    yaml_document_delete(&doc);
+    if (ok) {
+        ld.doc = &next;
+        if (yaml_parser_load(&parser, &next) != 1) {
+            ok = fail_syntax(&ld, &parser);
+        } else {
+            const yaml_node_t *root = yaml_document_get_root_node(&next);
+
+            if (root != NULL)
+                ok = fail(&ld, line_of(root), "a second document; expected one");
+            yaml_document_delete(&next);
+        }
+    }
+    yaml_parser_delete(&parser);
+    return ok;
+}
+
+bool config_load_yaml(struct config *c, const char *path, char *err, size_t errlen)
+{
+    FILE *f = fopen(path, "rbe");
+    char *text;
+    size_t n;
+    bool ok;
+
+    if (f == NULL) {
+        snprintf(err, errlen, "%s: cannot be read: %s", path, strerror(errno));
+        return false;
+    }
+    text = xmalloc(FILE_MAX + 1);
+    n = fread(text, 1, FILE_MAX + 1, f);
+    if (ferror(f)) {
+        snprintf(err, errlen, "%s: cannot be read: %s", path, strerror(errno));
+        ok = false;
+    } else if (n > FILE_MAX) {
+        snprintf(err, errlen, "%s: larger than %zu bytes", path, FILE_MAX);
+        ok = false;
+    } else {
+        ok = config_load_yaml_text(c, path, text, n, err, errlen);
+    }
+    fclose(f);
+    explicit_bzero(text, n);
+    free(text);
+    return ok;
+}

@@ -1,0 +1,105 @@
+#include "control/discovery.h"
+
+#include <pthread.h>
+#include <signal.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "control/discovery_cluster.h"
+
+#define DISCOVERY_MAGIC 0x64697363u
+
+struct discovery {
+    MAGIC_FIELD;
+    pthread_t thread;
+    struct loop loop;
+    atomic_bool stop;
+    size_t count;
+    struct discovery_cluster **clusters; /* one an upstream */
+    char scratch[64 * 1024];
+};
+
+static void on_wake(struct loop *l)
+{
+    struct discovery *d = l->owner;
+
+    if (atomic_load(&d->stop)) {
+        loop_stop(l);
+        return;
+    }
+    for (size_t i = 0; i < d->count; i++)
+        discovery_cluster_step(d->clusters[i]);
+}
+
+static void on_tick(struct loop *l)
+{
+    struct discovery *d = l->owner;
+
+    for (size_t i = 0; i < d->count; i++)
+        discovery_nodes_expire(d->clusters[i], clock_ms());
+}
+
+static void *run(void *arg)
+{
+    struct discovery *d = arg;
+
+    log_set_thread("discovery");
+    loop_run(&d->loop);
+    /* Blocks belong to the thread that made them. */
+    for (size_t i = 0; i < d->count; i++)
+        discovery_cluster_free(&d->clusters[i]);
+    block_thread_end();
+    return NULL;
+}
+
+struct discovery *discovery_start(const struct config *config, discovery_publish_fn *publish,
+                                  void *arg)
+{
+    struct discovery *d = xcalloc(1, sizeof(*d));
+    sigset_t all, before;
+
+    d->magic = DISCOVERY_MAGIC;
+    loop_init(&d->loop, ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV | EVFLAG_NOSIGMASK), d);
+    d->loop.on_wake = on_wake;
+    d->loop.on_tick = on_tick;
+    atomic_init(&d->stop, false);
+    d->count = config->upstream_count;
+    d->clusters = xcalloc(d->count, sizeof(*d->clusters));
+    for (size_t i = 0; i < d->count; i++)
+        d->clusters[i] = discovery_cluster_new(
+            config, i, &d->loop, (struct span){d->scratch, sizeof(d->scratch)}, publish, arg);
+    /* Signals are the main thread's. */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    CHECK(pthread_create(&d->thread, NULL, run, d) == 0);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return d;
+}
+
+void discovery_want_refresh(struct discovery *d, size_t upstream)
+{
+    CHECK_MAGIC(d, DISCOVERY_MAGIC);
+    CHECK(upstream < d->count);
+    /* Whoever finds the flag set knows that the wake-up is on its way. */
+    if (!atomic_exchange(&d->clusters[upstream]->wish, true))
+        loop_wake(&d->loop);
+}
+
+void discovery_stop(struct discovery **discovery)
+{
+    struct discovery *d = *discovery;
+
+    *discovery = NULL;
+    if (d == NULL)
+        return;
+    CHECK_MAGIC(d, DISCOVERY_MAGIC);
+    atomic_store(&d->stop, true);
+    loop_wake(&d->loop);
+    CHECK(pthread_join(d->thread, NULL) == 0);
+    /* Not in its own thread: the wake-up above uses the loop until it returns. */
+    loop_deinit(&d->loop);
+    free(d->clusters);
+    d->magic = 0;
+    free(d);
+}

@@ -1,0 +1,35 @@
+/*
+ * discovery.h - learns the topology of every upstream and publishes it as immutable slot maps.
+ *
+ * A thread and a loop of its own. For a cluster it asks CLUSTER NODES of all known nodes (and of
+ * the seeds while no node answers), merges the answers slot by slot, resolves names, and publishes
+ * a new map. Woken by a timer with jitter and by discovery_want_refresh; at most
+ * topology.refresh_per_s full refreshes a second. While a shard's master is not reachable, each of
+ * its replicas is asked ROLE every topology.probe_ms whatever that limit, and the one that says
+ * master owns the shard's slots at once.
+ * Layer: control. Thread: its own; only the functions below are called from others.
+ */
+#ifndef CONTROL_DISCOVERY_H
+#define CONTROL_DISCOVERY_H
+
+#include "config/config.h"
+#include "topology/slotmap.h"
+
+struct discovery;
+
+/* Called in the discovery thread with a new map; takes over one reference. */
+typedef void discovery_publish_fn(void *arg, size_t upstream, struct slotmap *m);
+
+/* Starts the thread. The configuration must outlive it. */
+struct discovery *discovery_start(const struct config *config, discovery_publish_fn *publish,
+                                  void *arg);
+
+/* An upstream's picture looks out of date. Any thread; many calls make one refresh. The refresh
+ * that follows publishes a map with a new version even when nothing has changed: waiting requests
+ * are decided by it. */
+void discovery_want_refresh(struct discovery *d, size_t upstream);
+
+/* Stops and joins the thread, frees everything. */
+void discovery_stop(struct discovery **d);
+
+#endif

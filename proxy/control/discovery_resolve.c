@@ -1,0 +1,115 @@
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "control/discovery_cluster.h"
+
+/* A name that does not resolve can take seconds to fail: not asked again at once. */
+#define FAILED_MS 5000
+/* After failed connections a name is looked up again, but not for each of them. */
+#define DOUBTED_MS 1000
+/* Names not asked for during so many lifetimes are forgotten. */
+#define FORGET_LIVES 10
+
+struct entry {
+    struct addr addr;
+    struct sockaddr_any target; /* len 0: never resolved */
+    uint64_t looked_up_ms, used_ms;
+    bool failed, doubted;
+};
+
+struct resolver {
+    struct entry *entries;
+    size_t count, cap;
+    uint32_t resolve_ms;
+};
+
+struct resolver *resolver_new(uint32_t resolve_ms)
+{
+    struct resolver *r = xcalloc(1, sizeof(*r));
+
+    r->resolve_ms = resolve_ms;
+    return r;
+}
+
+void resolver_free(struct resolver **r)
+{
+    free((*r)->entries);
+    free(*r);
+    *r = NULL;
+}
+
+static struct entry *find(struct resolver *r, const struct addr *a)
+{
+    for (size_t i = 0; i < r->count; i++)
+        if (addr_equal(&r->entries[i].addr, a))
+            return &r->entries[i];
+    return NULL;
+}
+
+static void forget_unused(struct resolver *r, uint64_t now)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < r->count; i++)
+        if (now - r->entries[i].used_ms < (uint64_t)r->resolve_ms * FORGET_LIVES)
+            r->entries[kept++] = r->entries[i];
+    r->count = kept;
+}
+
+static struct entry *add(struct resolver *r, const struct addr *a, uint64_t now)
+{
+    struct entry *e;
+
+    if (r->count == r->cap)
+        forget_unused(r, now);
+    if (r->count == r->cap) {
+        r->cap = r->cap ? r->cap * 2 : 8;
+        r->entries = xrealloc(r->entries, r->cap * sizeof(*r->entries));
+    }
+    e = &r->entries[r->count++];
+    memset(e, 0, sizeof(*e));
+    e->addr = *a;
+    return e;
+}
+
+static bool stale(const struct resolver *r, const struct entry *e, uint64_t now)
+{
+    uint64_t life = r->resolve_ms;
+
+    if (e->failed)
+        life = MIN(life, FAILED_MS);
+    else if (e->doubted)
+        life = MIN(life, DOUBTED_MS);
+    return e->looked_up_ms == 0 || now - e->looked_up_ms >= life;
+}
+
+bool resolver_get(struct resolver *r, const struct addr *a, struct sockaddr_any *out)
+{
+    uint64_t now = clock_ms();
+    struct entry *e;
+
+    if (addr_numeric(a, out))
+        return true;
+    e = find(r, a);
+    if (e == NULL)
+        e = add(r, a, now);
+    if (stale(r, e, now)) {
+        /* A name that no longer resolves keeps its last address: the name service may be down while
+         * the servers are not. */
+        e->failed = !addr_resolve(a, out);
+        if (!e->failed)
+            e->target = *out;
+        e->doubted = false;
+        e->looked_up_ms = clock_ms();
+    }
+    e->used_ms = clock_ms();
+    *out = e->target;
+    return out->len != 0;
+}
+
+void resolver_doubt(struct resolver *r, const struct addr *a)
+{
+    struct entry *e = find(r, a);
+
+    if (e != NULL)
+        e->doubted = true;
+}

@@ -1,0 +1,57 @@
+/*
+ * node_query.h - a connection on which control code asks one server questions.
+ *
+ * Opening it sends AUTH (where a password is configured) and CLIENT SETNAME; questions may be put
+ * at once and leave with them. Answers come in the order of the questions, decoded by hiredis. When
+ * the connection fails or breaks, all questions not answered are dropped.
+ * Layer: control. Thread: its loop's. Owner: who opened it; the memory goes at the end of the turn.
+ */
+#ifndef CONTROL_NODE_QUERY_H
+#define CONTROL_NODE_QUERY_H
+
+#include <hiredis/hiredis.h>
+
+#include "net/stream.h"
+
+/* What a server may answer to one question; the longest there is, CLUSTER NODES, is shorter. */
+#define NODE_QUERY_MAX ((size_t)16 << 20)
+
+enum node_question {
+    QUESTION_AUTH, /* asked by node_query_open itself, as is the next */
+    QUESTION_SETNAME,
+    QUESTION_NODES, /* CLUSTER NODES */
+    QUESTION_ROLE,
+};
+
+struct node_query;
+
+struct node_query_ops {
+    /* A reply, an error reply too; borrowed. */
+    void (*answered)(struct node_query *q, enum node_question what, const redisReply *r);
+    /* The connection is of no use any more; the callee calls node_query_close. */
+    void (*lost)(struct node_query *q, const char *why);
+};
+
+/* What the connections of one upstream share; outlives them. */
+struct node_query_env {
+    struct loop *loop;
+    const struct node_query_ops *ops;
+    const char *user, *password; /* NULL: none */
+    struct span scratch;         /* where bytes are read to; used within one callback only */
+};
+
+/* Starts connecting. NULL with errno when that fails at once. */
+struct node_query *node_query_open(const struct node_query_env *env, const struct sockaddr_any *to,
+                                   void *owner);
+/* Closes, without a callback. */
+void node_query_close(struct node_query **q);
+
+void *node_query_owner(const struct node_query *q);
+
+/* Queues a question. False when too many have no answer yet. */
+MUST_CHECK bool node_query_ask(struct node_query *q, enum node_question what);
+
+/* When the oldest question without an answer was put (clock_ms); UINT64_MAX when there is none. */
+uint64_t node_query_waiting_since(const struct node_query *q);
+
+#endif

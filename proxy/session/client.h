@@ -1,0 +1,118 @@
+/*
+ * client.h - one client connection: reading, its queue of requests, its ordered output.
+ *
+ * While a hold is set its bytes are not parsed, and when it wants to send more it is not read from.
+ * An idle client owns nothing but this struct and its names.
+ * Layer: session. Thread: one worker. Owner: the worker's list of clients; freed at the end of the
+ * turn in which it closed.
+ */
+#ifndef SESSION_CLIENT_H
+#define SESSION_CLIENT_H
+
+#include "session/request.h"
+#include "session/upstream.h"
+
+/* Why a client's next request is not parsed. */
+enum client_hold {
+    HOLD_REFUSED = 1 << 0,  /* requests of it are to be sent again first */
+    HOLD_BARRIER = 1 << 1,  /* its queue must be empty first */
+    HOLD_PIPELINE = 1 << 2, /* client.max_pipeline or client.max_inflight_bytes */
+    HOLD_OUTPUT = 1 << 3,   /* client.output_pause */
+    HOLD_BACKEND = 1 << 4,  /* backend.max_inflight_bytes of the connection it needs */
+};
+
+/* Bytes of an unfinished request, or of requests that wait for a hold to end. */
+struct partial {
+    struct resp_parser *parser; /* state of the unfinished request that begins at `start` */
+    struct block *block;        /* bytes start..block->len */
+    uint32_t start;
+};
+
+/* What a client told us about itself; allocated when it does. */
+struct client_names {
+    char *name, *lib_name, *lib_ver;
+};
+
+struct client {
+    MAGIC_FIELD;
+    uint8_t hold;        /* enum client_hold, or-ed */
+    uint8_t proto;       /* 2 or 3 */
+    bool closing;        /* nothing more is read; closes when all is answered and written */
+    bool ended;          /* the client sends no more, but what it sent is answered */
+    bool in_multi;       /* a MULTI was refused: so is everything up to EXEC or DISCARD */
+    struct stream stream;
+    struct session_env *env;
+    struct upstream *up;
+    struct request *head, **tail;
+    uint32_t queued;      /* requests in the queue */
+    uint32_t inflight;    /* of them and of their parts: with a backend connection */
+    uint32_t refused;     /* of them and of their parts: REQUEST_REFUSED */
+    uint16_t profile;
+    uint16_t listener;
+    uint64_t inflight_bytes;
+    struct partial *partial;
+    struct long_reply *long_reply; /* the one at the head whose connection waits for our output */
+    struct list_node link;     /* env->clients */
+    struct list_node wait_link; /* env->waiting */
+    struct loop_task task;     /* parses what is left */
+    uint64_t retry_at_ms;      /* REFUSED: not before */
+    uint64_t held_since_ms;
+    uint64_t wait_version;     /* REFUSAL_NO_OWNER: a newer map decides */
+    uint64_t id;
+    uint64_t taken_mark;       /* stream.written when output was last seen moving */
+    uint32_t stalled_s;        /* seconds with unread output and no byte taken */
+    uint32_t created_s, active_s; /* wall clock / monotonic seconds */
+    const char *last_command;  /* name of its row */
+    struct client_names *names;
+    struct loop_reap reap;
+};
+
+/* Takes over an accepted socket. */
+struct client *client_new(struct session_env *env, int fd, uint64_t id, uint16_t listener);
+
+/* Closes now: requests under way are orphaned. */
+void client_close(struct client *c);
+
+/* Reads nothing more; closes when every request is answered and written. */
+void client_close_when_answered(struct client *c);
+
+/* Reads nothing more; what has arrived is still parsed and answered, then it closes. */
+void client_drain_and_close(struct client *c);
+
+/* Sets and clears holds; when the last one is cleared parsing goes on in the next turn. */
+static inline void client_hold(struct client *c, enum client_hold why)
+{
+    c->hold |= (uint8_t)why;
+}
+void client_unhold(struct client *c, enum client_hold why);
+
+/* Puts a request at the end of the queue. */
+static inline void client_enqueue(struct client *c, struct request *r)
+{
+    *c->tail = r;
+    c->tail = &r->next;
+    c->queued++;
+}
+
+/* Answers with what a handler composed, in turn: at once when nothing is before it. */
+void client_reply(struct client *c, const struct command *cmd, struct chain *reply);
+
+/* The reply of r, which is in c's queue and not a part, is there. */
+void client_request_done(struct client *c, struct request *r, const char *data, size_t len,
+                         struct block *owner);
+/* The same, with the reply already stored in r. */
+void client_request_stored(struct client *c, struct request *r);
+
+/* The same, with the reply in a chain, which is emptied. */
+void client_request_composed(struct client *c, struct request *r, struct chain *reply);
+
+/* Bytes were added to the output: they leave at the end of the turn, and count. */
+void client_output_added(struct client *c);
+
+/* Moves finished requests at the head of the queue to the output. */
+void client_drain(struct client *c);
+
+/* Once a second: idle and stalled clients. */
+void client_tick(struct client *c, uint64_t now_ms);
+
+#endif

@@ -1,0 +1,196 @@
+#include "session/client_input.h"
+
+#include "base/alloc.h"
+#include "resp/write.h"
+#include "session/dispatch.h"
+
+/* Requests of one client handled in one go; the rest wait until others have had their turn. */
+#define FAIR_REQUESTS 256
+/* With this much room left in a partial block reading goes on in it, else it grows first. */
+#define READ_MIN 2048
+
+void client_input_drop(struct client *c)
+{
+    struct partial *p = c->partial;
+
+    if (p == NULL)
+        return;
+    c->partial = NULL;
+    resp_parser_free(&p->parser);
+    block_unref(&p->block);
+    free(p);
+}
+
+/* Parses and dispatches from buf. Returns the bytes used up; a request that has to wait is not.
+ * `block` is where buf is, when a large request may be handed over by reference. */
+static size_t parse_requests(struct client *c, struct resp_parser *parser, const char *buf,
+                             size_t len, struct block *block)
+{
+    size_t pos = 0, used;
+    struct resp_request req;
+
+    for (int n = 0; n < FAIR_REQUESTS && pos < len && c->hold == 0;) {
+        switch (resp_parse(parser, buf + pos, len - pos, &req, &used)) {
+        case RESP_PARSE_OK:
+            if (UNLIKELY(dispatch_request(c, &req, block) == DISPATCH_WAIT))
+                return pos;
+            pos += used;
+            n++;
+            if (UNLIKELY(c->closing || !stream_is_open(&c->stream)))
+                return len;
+            break;
+        case RESP_PARSE_EMPTY:
+            pos += used;
+            break;
+        case RESP_PARSE_MORE:
+            return pos;
+        case RESP_PARSE_BAD:
+            dispatch_protocol_error(c, resp_parser_error(parser));
+            return len;
+        }
+    }
+    return pos;
+}
+
+/* Keeps the unparsed end of the scratch buffer. */
+static void keep_rest(struct client *c, const char *p, size_t len)
+{
+    const struct config_client *limits = &c->env->config->client;
+    struct resp_limits rl = {.max_bulk = (uint32_t)limits->max_bulk,
+                             .max_request = (uint32_t)limits->max_request};
+    struct partial *q = xcalloc(1, sizeof(*q));
+    size_t need = resp_parser_need(c->env->parser);
+
+    q->parser = resp_parser_new(&rl);
+    resp_parser_move(q->parser, c->env->parser);
+    q->block = block_new(MAX(len + READ_MIN, need));
+    memcpy(q->block->data, p, len);
+    q->block->len = (uint32_t)len;
+    c->partial = q;
+}
+
+/* Handles the bytes of a partial block; frees it when nothing is left. */
+static void parse_partial(struct client *c)
+{
+    struct partial *p = c->partial;
+    struct block *b = p->block;
+    uint32_t left;
+    size_t used;
+
+    used = parse_requests(c, p->parser, b->data + p->start, b->len - p->start, b);
+    if (c->partial != p)
+        return; /* the client is closing: dropped meanwhile */
+    p->start += (uint32_t)used;
+    left = b->len - p->start;
+    if (left == 0 && resp_parser_idle(p->parser)) {
+        client_input_drop(c);
+        return;
+    }
+    if (p->start == 0)
+        return;
+    /* Requests that refer to the block keep it as it is; what is left moves to a new one. */
+    if (b->refs > 1 || !resp_parser_idle(p->parser)) {
+        struct block *fresh = block_new(MAX(left + READ_MIN, resp_parser_need(p->parser)));
+
+        memcpy(fresh->data, b->data + p->start, left);
+        fresh->len = left;
+        block_unref(&p->block);
+        p->block = fresh;
+        p->start = 0;
+    }
+}
+
+static void after_parse(struct client *c)
+{
+    struct partial *p = c->partial;
+
+    if (!stream_is_open(&c->stream) || c->closing)
+        return;
+    /* Stopped by the fairness limit with whole requests left: go on in the next turn. */
+    if (p != NULL && c->hold == 0 && resp_parser_idle(p->parser) && p->block->len > p->start)
+        loop_add_task(c->env->loop, &c->task);
+}
+
+static struct span read_span(struct stream *s)
+{
+    struct client *c = CONTAINER_OF(s, struct client, stream);
+    struct partial *p = c->partial;
+    size_t need, room;
+
+    if (UNLIKELY(c->hold != 0))
+        return (struct span){0};
+    if (LIKELY(p == NULL))
+        return (struct span){c->env->scratch, CLIENT_SCRATCH};
+    if (list_linked(&c->task.link)) /* it has whole requests to parse first */
+        return (struct span){0};
+    need = resp_parser_need(p->parser);
+    room = p->block->cap - p->block->len;
+    if (p->start + need > p->block->cap || room == 0) {
+        size_t grown = MIN((size_t)p->block->cap * 2, (size_t)UINT32_MAX / 2);
+
+        block_grow(&p->block, MAX(p->start + need, grown));
+        room = p->block->cap - p->block->len;
+    }
+    /* A long argument is read to its end and no further: its block is then passed on as it is. */
+    if (p->start + need > p->block->len + CLIENT_SCRATCH)
+        room = p->start + need - p->block->len;
+    return (struct span){p->block->data + p->block->len, room};
+}
+
+static void on_data(struct stream *s, size_t n)
+{
+    struct client *c = CONTAINER_OF(s, struct client, stream);
+    size_t used;
+
+    c->active_s = (uint32_t)(c->env->loop->now_ms / 1000);
+    if (UNLIKELY(c->partial != NULL)) {
+        c->partial->block->len += (uint32_t)n;
+        parse_partial(c);
+        after_parse(c);
+        return;
+    }
+    used = parse_requests(c, c->env->parser, c->env->scratch, n, NULL);
+    if (UNLIKELY(used < n)) {
+        if (stream_is_open(&c->stream) && !c->closing)
+            keep_rest(c, c->env->scratch + used, n - used);
+        after_parse(c);
+    }
+    resp_parser_reset(c->env->parser);
+}
+
+void client_input_continue(struct client *c)
+{
+    if (c->partial != NULL && c->hold == 0) {
+        parse_partial(c);
+        after_parse(c);
+    }
+    if (c->hold != 0 || c->closing || !stream_is_open(&c->stream) || list_linked(&c->task.link))
+        return;
+    if (c->ended)
+        client_input_ended(c);
+    else
+        stream_resume(&c->stream);
+}
+
+void client_input_ended(struct client *c)
+{
+    if (c->hold == 0 && !list_linked(&c->task.link))
+        client_close_when_answered(c);
+}
+
+/* The client sends no more. What it asked is still answered: "printf ... | nc" is a client too. */
+static void on_ended(struct stream *s)
+{
+    struct client *c = CONTAINER_OF(s, struct client, stream);
+
+    c->ended = true;
+    client_input_ended(c);
+}
+
+const struct stream_ops client_stream_ops = {
+    .buffer = read_span,
+    .data = on_data,
+    .ended = on_ended,
+    .failed = client_on_failed,
+    .drained = client_on_drained,
+};

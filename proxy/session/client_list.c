@@ -1,0 +1,165 @@
+/*
+ * client_list.c - CLIENT LIST and the lines it is made of; over all workers.
+ */
+#include "session/client_list.h"
+
+#include <inttypes.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "net/sock.h"
+#include "resp/number.h"
+#include "resp/write.h"
+#include "session/local.h"
+
+static void peer_addresses(struct client *c, char peer[ADDR_TEXT_MAX], char local[ADDR_TEXT_MAX])
+{
+    struct sockaddr_any sa;
+
+    sock_peer(stream_fd(&c->stream), &sa);
+    sockaddr_format(&sa, peer);
+    sock_local(stream_fd(&c->stream), &sa);
+    sockaddr_format(&sa, local);
+}
+
+static const char *or_empty(const char *s)
+{
+    return s != NULL ? s : "";
+}
+
+size_t client_line(struct client *c, char line[CLIENT_LINE_MAX])
+{
+    static const struct client_names none;
+    const struct client_names *names = c->names != NULL ? c->names : &none;
+    char peer[ADDR_TEXT_MAX], local[ADDR_TEXT_MAX];
+    uint64_t now_s = clock_wall_ms() / 1000;
+    uint32_t partial = c->partial != NULL ? c->partial->block->len - c->partial->start : 0;
+    size_t out = c->stream.out.bytes;
+    int n;
+
+    peer_addresses(c, peer, local);
+    n = snprintf(line, CLIENT_LINE_MAX,
+                 "id=%" PRIu64 " addr=%s laddr=%s fd=%d name=%.128s age=%" PRIu64
+                 " idle=%" PRIu64 " flags=N db=0 sub=0 psub=0 ssub=0 multi=-1 qbuf=%u qbuf-free=0"
+                 " argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=%u omem=%zu tot-mem=%zu events=r"
+                 " cmd=%s user=%s redir=-1 resp=%u lib-name=%.64s lib-ver=%.64s\n",
+                 c->id, peer, local, stream_fd(&c->stream), or_empty(names->name),
+                 now_s - MIN((uint64_t)c->created_s, now_s),
+                 (uint64_t)(uint32_t)(c->env->loop->now_ms / 1000 - c->active_s), partial,
+                 c->queued, out, sizeof(*c) + partial + out,
+                 c->last_command != NULL ? c->last_command : "NULL",
+                 c->up->config->user != NULL ? c->up->config->user : "default", c->proto,
+                 or_empty(names->lib_name), or_empty(names->lib_ver));
+    return MIN((size_t)n, (size_t)CLIENT_LINE_MAX - 1);
+}
+
+/* --- CLIENT LIST --- */
+
+struct list_query {
+    size_t id_count; /* 0: all */
+    bool none;       /* TYPE of clients that a proxy has none of */
+    int64_t ids[];
+};
+
+static bool wanted(const struct list_query *q, const struct client *c)
+{
+    if (q->none)
+        return false;
+    for (size_t i = 0; i < q->id_count; i++)
+        if (q->ids[i] == (int64_t)c->id)
+            return true;
+    return q->id_count == 0;
+}
+
+static void collect(struct gather *g, struct session_env *env)
+{
+    char line[CLIENT_LINE_MAX];
+
+    for (struct list_node *at = env->clients.next; at != &env->clients; at = at->next) {
+        struct client *c = CONTAINER_OF(at, struct client, link);
+
+        if (stream_is_open(&c->stream) && wanted(g->data, c))
+            gather_append(g, line, client_line(c, line));
+    }
+}
+
+static struct client *find_client(struct session_env *env, uint64_t id)
+{
+    for (struct list_node *at = env->clients.next; at != &env->clients; at = at->next) {
+        struct client *c = CONTAINER_OF(at, struct client, link);
+
+        if (c->id == id)
+            return c;
+    }
+    return NULL;
+}
+
+static void finish(struct gather *g, struct session_env *env)
+{
+    struct client *c = find_client(env, g->client);
+    struct chain out;
+
+    /* The asking client is held until its request, the only one, is answered. */
+    if (c != NULL && c->head != NULL && c->head->state == REQUEST_PENDING) {
+        chain_init(&out);
+        resp_write_verbatim(&out, c->proto, g->text, g->len);
+        client_request_composed(c, c->head, &out);
+        chain_clear(&out);
+    }
+    gather_free(g);
+}
+
+/* NULL: an error has been composed. */
+static struct list_query *parse_query(const struct resp_request *r, struct chain *out)
+{
+    struct list_query *q = xcalloc(1, sizeof(*q) + r->argc * sizeof(q->ids[0]));
+
+    if (r->argc == 2)
+        return q;
+    if (resp_arg_is(r, 2, "type") && r->argc == 4) {
+        if (resp_arg_is(r, 3, "master") || resp_arg_is(r, 3, "replica") ||
+            resp_arg_is(r, 3, "slave") || resp_arg_is(r, 3, "pubsub"))
+            q->none = true;
+        else if (!resp_arg_is(r, 3, "normal")) {
+            resp_write_error(out, "ERR Unknown client type '%.*s'",
+                             (int)MIN(resp_arg_len(r, 3), 128u), resp_arg_ptr(r, 3));
+            goto failed;
+        }
+        return q;
+    }
+    if (!resp_arg_is(r, 2, "id") || r->argc < 4) {
+        resp_write_error(out, "ERR syntax error");
+        goto failed;
+    }
+    for (uint32_t i = 3; i < r->argc; i++)
+        if (!resp_arg_int(r, i, &q->ids[q->id_count++])) {
+            resp_write_error(out, "ERR Invalid client ID");
+            goto failed;
+        }
+    return q;
+failed:
+    free(q);
+    return NULL;
+}
+
+void local_CLIENT_LIST(struct client *c, const struct command *cmd, const struct resp_request *r,
+                       struct chain *out)
+{
+    struct list_query *q = parse_query(r, out);
+    struct request *req;
+    struct gather *g;
+
+    if (q == NULL)
+        return;
+    g = xcalloc(1, sizeof(*g));
+    g->collect = collect;
+    g->finish = finish;
+    g->client = c->id;
+    g->data = q;
+    req = request_new(c->env, c, cmd);
+    req->state = REQUEST_PENDING;
+    req->epoch = c->up->epoch;
+    client_enqueue(c, req);
+    client_hold(c, HOLD_BARRIER);
+    c->env->hooks->gather(c->env, g);
+}

@@ -1,0 +1,365 @@
+#include "session/dispatch.h"
+
+#include "base/alloc.h"
+#include "base/crc16.h"
+#include "resp/write.h"
+#include "session/error.h"
+#include "session/forward.h"
+#include "session/local.h"
+#include "session/scatter.h"
+
+static enum dispatch_result reply_error(struct client *c, const struct command *cmd,
+                                        enum error_id id)
+{
+    struct chain out;
+
+    chain_init(&out);
+    error_write(&out, id);
+    client_reply(c, cmd, &out);
+    chain_clear(&out);
+    return DISPATCH_DONE;
+}
+
+void dispatch_protocol_error(struct client *c, const char *text)
+{
+    struct chain out;
+
+    chain_init(&out);
+    resp_write_error(&out, "%s", text);
+    client_reply(c, NULL, &out);
+    chain_clear(&out);
+    if (stream_is_open(&c->stream))
+        client_close_when_answered(c);
+}
+
+/* Redis quotes at most 128 bytes of the name, and of the arguments until 128 bytes are quoted. */
+static enum dispatch_result unknown_command(struct client *c, const struct resp_request *r)
+{
+    struct chain out;
+    char args[512];
+    size_t n = 0;
+
+    args[0] = '\0';
+    for (uint32_t i = 1; i < r->argc && n < 128; i++)
+        n += (size_t)snprintf(args + n, sizeof(args) - n, "'%.*s' ",
+                              (int)MIN(resp_arg_len(r, i), (uint32_t)(128 - n)),
+                              resp_arg_ptr(r, i));
+    chain_init(&out);
+    resp_write_error(&out, "ERR unknown command '%.*s', with args beginning with: %s",
+                     (int)MIN(resp_arg_len(r, 0), 128u), resp_arg_ptr(r, 0), args);
+    client_reply(c, NULL, &out);
+    chain_clear(&out);
+    return DISPATCH_DONE;
+}
+
+static enum dispatch_result unknown_subcommand(struct client *c, const struct command *cmd,
+                                               const struct resp_request *r)
+{
+    struct chain out;
+    char upper[32];
+    size_t n = 0;
+
+    for (; cmd->name[n] != '\0' && n < sizeof(upper) - 1; n++)
+        upper[n] = (char)(cmd->name[n] >= 'a' && cmd->name[n] <= 'z' ? cmd->name[n] - 32
+                                                                      : cmd->name[n]);
+    upper[n] = '\0';
+    chain_init(&out);
+    if (r->argc < 2)
+        resp_write_error(&out, "ERR wrong number of arguments for '%s' command", cmd->name);
+    else
+        resp_write_error(&out, "ERR unknown subcommand '%.*s'. Try %s HELP.",
+                         (int)MIN(resp_arg_len(r, 1), 128u), resp_arg_ptr(r, 1), upper);
+    client_reply(c, cmd, &out);
+    chain_clear(&out);
+    return DISPATCH_DONE;
+}
+
+static enum dispatch_result wrong_arity(struct client *c, const struct command *cmd)
+{
+    struct chain out;
+
+    chain_init(&out);
+    resp_write_error(&out, "ERR wrong number of arguments for '%s' command", cmd->name);
+    client_reply(c, cmd, &out);
+    chain_clear(&out);
+    return DISPATCH_DONE;
+}
+
+static enum dispatch_result unsupported(struct client *c, const struct command *cmd,
+                                        const struct resp_request *r, const char *what)
+{
+    struct chain out;
+    char name[64];
+    size_t n = 0;
+
+    (void)r;
+    for (; cmd->name[n] != '\0' && n < sizeof(name) - 1; n++) {
+        char ch = cmd->name[n];
+
+        name[n] = (char)(ch == '|' ? ' ' : ch >= 'a' && ch <= 'z' ? ch - 32 : ch);
+    }
+    name[n] = '\0';
+    chain_init(&out);
+    resp_write_error(&out, "ERR KEYWAY %s%s is not supported yet", name, what);
+    client_reply(c, cmd, &out);
+    chain_clear(&out);
+    return DISPATCH_DONE;
+}
+
+/* --- keyed commands --- */
+
+/* What a request in flight forbids: true when the next one has to wait. */
+static inline bool route_in_motion(struct client *c, uint16_t slot)
+{
+    if (LIKELY(c->head == NULL || c->head->epoch == c->up->epoch))
+        return false;
+    if (!forward_must_wait(c, slot))
+        return false;
+    client_hold(c, HOLD_BARRIER);
+    return true;
+}
+
+static inline void pipeline_limit(struct client *c)
+{
+    const struct config_client *limits = &c->env->config->client;
+
+    if (UNLIKELY(c->queued >= limits->max_pipeline || c->inflight_bytes > limits->max_inflight_bytes))
+        client_hold(c, HOLD_PIPELINE);
+}
+
+static enum dispatch_result send_to_slot(struct client *c, const struct command *cmd,
+                                         const struct resp_request *r, struct block *block,
+                                         uint16_t slot)
+{
+    struct request *req;
+
+    if (UNLIKELY(route_in_motion(c, slot)))
+        return DISPATCH_WAIT;
+    /* A large request takes a connection of its own: nothing of the client may be under way. */
+    if (UNLIKELY(r->len > c->env->config->backend.large_request)) {
+        if (dispatch_barrier(c))
+            return DISPATCH_WAIT;
+        client_hold(c, HOLD_BARRIER);
+    }
+    req = request_new(c->env, c, cmd);
+    req->slot = slot;
+    client_enqueue(c, req);
+    forward_new(c, req, r->base, r->len, block);
+    pipeline_limit(c);
+    return DISPATCH_DONE;
+}
+
+enum dispatch_result dispatch_any(struct client *c, const struct command *cmd,
+                                  const struct resp_request *r, struct block *block)
+{
+    const struct slotmap *m = c->up->map;
+    const struct node *n = upstream_any_master(c->up, c->id);
+    uint32_t slot = 0;
+
+    /* Addressed by a slot of that master, so that it finds the way to its successor. */
+    while (n != NULL && slot < SLOT_COUNT - 1 &&
+           (m->owner[slot] == NODE_NONE || c->up->map_nodes[m->owner[slot]] != n))
+        slot = slotmap_range_end(m, (uint16_t)slot) + 1u;
+    return send_to_slot(c, cmd, r, block, (uint16_t)MIN(slot, SLOT_COUNT - 1u));
+}
+
+/* While a slot is half moved, what comes behind a multi-key request must not overtake it. */
+static enum dispatch_result send_multi(struct client *c, const struct command *cmd,
+                                       const struct resp_request *r, struct block *block,
+                                       uint16_t slot)
+{
+    enum dispatch_result d;
+
+    if (LIKELY(!upstream_is_unstable(c->up, slot)))
+        return send_to_slot(c, cmd, r, block, slot);
+    if (dispatch_barrier(c))
+        return DISPATCH_WAIT;
+    d = send_to_slot(c, cmd, r, block, slot);
+    if (d == DISPATCH_DONE && c->head != NULL)
+        client_hold(c, HOLD_BARRIER);
+    return d;
+}
+
+static bool same_slot_list(struct client *c, const struct command *cmd,
+                           const struct resp_request *r, uint16_t *slot, size_t *count)
+{
+    uint32_t positions[64];
+    uint32_t *list = positions;
+    bool same = true;
+
+    if (command_keys_list(cmd, r, positions, ARRAY_LEN(positions), count) != COMMAND_KEYS_OK) {
+        *count = 0;
+        return true;
+    }
+    if (*count > ARRAY_LEN(positions)) {
+        list = xmalloc(*count * sizeof(*list));
+        if (command_keys_list(cmd, r, list, *count, count) != COMMAND_KEYS_OK)
+            *count = 0;
+    }
+    for (size_t i = 0; i < *count; i++) {
+        uint16_t s = key_slot(resp_arg_ptr(r, list[i]), resp_arg_len(r, list[i]));
+
+        if (i == 0)
+            *slot = s;
+        else if (s != *slot && c->up->map->sharded)
+            same = false;
+    }
+    if (list != positions)
+        free(list);
+    return same;
+}
+
+static enum dispatch_result scattered_keys(struct client *c, const struct command *cmd,
+                                           const struct resp_request *r, struct block *block)
+{
+    uint16_t slot = 0;
+    size_t count;
+
+    if (!same_slot_list(c, cmd, r, &slot, &count))
+        return reply_error(c, cmd, ERROR_CROSSSLOT);
+    if (count == 0)
+        return dispatch_any(c, cmd, r, block);
+    return count > 1 ? send_multi(c, cmd, r, block, slot) : send_to_slot(c, cmd, r, block, slot);
+}
+
+static bool range_in_one_slot(const struct resp_request *r, const struct command_key_range *k,
+                              uint16_t slot)
+{
+    for (uint32_t i = 1; i < k->count; i++) {
+        uint32_t arg = k->first + i * k->step;
+
+        if (key_slot(resp_arg_ptr(r, arg), resp_arg_len(r, arg)) != slot)
+            return false;
+    }
+    return true;
+}
+
+static enum dispatch_result split_over_slots(struct client *c, const struct command *cmd,
+                                             const struct resp_request *r,
+                                             const struct command_key_range *k)
+{
+    if (!c->env->config->split_multikey)
+        return reply_error(c, cmd, ERROR_CROSSSLOT);
+    if (k->step > 1 && (r->argc - k->first) % k->step != 0)
+        return wrong_arity(c, cmd);
+    for (uint32_t i = 0; i < k->count; i++) {
+        uint32_t arg = k->first + i * k->step;
+        uint16_t slot = key_slot(resp_arg_ptr(r, arg), resp_arg_len(r, arg));
+
+        if (UNLIKELY(upstream_is_unstable(c->up, slot))) {
+            if (dispatch_barrier(c))
+                return DISPATCH_WAIT;
+            client_hold(c, HOLD_BARRIER);
+        } else if (UNLIKELY(route_in_motion(c, slot))) {
+            return DISPATCH_WAIT;
+        }
+    }
+    if (UNLIKELY(r->len > c->env->config->backend.large_request)) {
+        if (dispatch_barrier(c))
+            return DISPATCH_WAIT;
+        client_hold(c, HOLD_BARRIER);
+    }
+    scatter_keys(c, cmd, r, k);
+    if (c->head == NULL)
+        client_unhold(c, HOLD_BARRIER);
+    pipeline_limit(c);
+    return DISPATCH_DONE;
+}
+
+/* XREAD and XREADGROUP block only with the option BLOCK, which stands before STREAMS. */
+static bool has_block_option(const struct command *cmd, const struct resp_request *r)
+{
+    uint32_t i = cmd->name[5] == 'g' ? 4 : 1; /* XREADGROUP GROUP group consumer ... */
+
+    if (cmd->keys != KEYS_STREAMS)
+        return false;
+    for (; i < r->argc && !resp_arg_is(r, i, "streams"); i++) {
+        if (resp_arg_is(r, i, "block"))
+            return true;
+        if (resp_arg_is(r, i, "count"))
+            i++;
+    }
+    return false;
+}
+
+static enum dispatch_result dispatch_keys(struct client *c, const struct command *cmd,
+                                          const struct resp_request *r, struct block *block)
+{
+    struct command_key_range k;
+    uint16_t slot;
+
+    if (UNLIKELY(command_keys_scattered(cmd)))
+        return scattered_keys(c, cmd, r, block);
+    if (UNLIKELY(cmd->keys == KEYS_STREAMS) && has_block_option(cmd, r))
+        return unsupported(c, cmd, r, " BLOCK");
+    if (command_keys_range(cmd, r, &k) != COMMAND_KEYS_OK || k.count == 0)
+        return dispatch_any(c, cmd, r, block); /* a server words the error */
+    slot = key_slot(resp_arg_ptr(r, k.first), resp_arg_len(r, k.first));
+    if (LIKELY(k.count == 1))
+        return send_to_slot(c, cmd, r, block, slot);
+    if (!c->up->map->sharded || range_in_one_slot(r, &k, slot))
+        return send_multi(c, cmd, r, block, slot);
+    if (cmd->route == ROUTE_SPLIT)
+        return split_over_slots(c, cmd, r, &k);
+    return reply_error(c, cmd, ERROR_CROSSSLOT);
+}
+
+static enum dispatch_result dispatch_all(struct client *c, const struct command *cmd,
+                                         const struct resp_request *r)
+{
+    if (c->head != NULL && c->head->epoch != c->up->epoch && dispatch_barrier(c))
+        return DISPATCH_WAIT;
+    scatter_masters(c, cmd, r);
+    pipeline_limit(c);
+    return DISPATCH_DONE;
+}
+
+/* --- the one entrance --- */
+
+/* While a MULTI is refused, everything up to EXEC or DISCARD is. */
+static enum dispatch_result refused_multi(struct client *c, const struct command *cmd)
+{
+    if (cmd != NULL && cmd->local == LOCAL_QUIT) {
+        c->in_multi = false;
+        return DISPATCH_WAIT;
+    }
+    if (cmd != NULL && (cmd->local == LOCAL_EXEC || cmd->local == LOCAL_DISCARD ||
+                        cmd->local == LOCAL_RESET))
+        c->in_multi = false;
+    return reply_error(c, cmd, cmd != NULL && cmd->local == LOCAL_EXEC ? ERROR_EXECABORT
+                                                                       : ERROR_MULTI_REFUSED);
+}
+
+enum dispatch_result dispatch_request(struct client *c, const struct resp_request *r,
+                                      struct block *block)
+{
+    const struct command *cmd = command_find(r);
+
+    METRIC_ADD(&c->env->metrics, requests, 1);
+    if (UNLIKELY(c->in_multi)) {
+        enum dispatch_result d = refused_multi(c, cmd);
+
+        if (d == DISPATCH_DONE)
+            return d;
+    }
+    if (UNLIKELY(cmd == NULL))
+        return unknown_command(c, r);
+    c->last_command = cmd->name;
+    if (UNLIKELY(cmd->route == ROUTE_CONTAINER))
+        return unknown_subcommand(c, cmd, r);
+    if (UNLIKELY(!command_arity_ok(cmd, r->argc)))
+        return wrong_arity(c, cmd);
+    switch ((enum command_route)cmd->route) {
+    case ROUTE_KEYS:
+    case ROUTE_SPLIT:
+        return dispatch_keys(c, cmd, r, block);
+    case ROUTE_ANY:
+        return dispatch_any(c, cmd, r, block);
+    case ROUTE_ALL:
+        return dispatch_all(c, cmd, r);
+    case ROUTE_LOCAL:
+        return local_dispatch(c, cmd, r);
+    default:
+        return unsupported(c, cmd, r, "");
+    }
+}

@@ -1,0 +1,35 @@
+/*
+ * dispatch.h - from a parsed command to the one who answers it.
+ * Layer: session. Thread: one worker.
+ */
+#ifndef SESSION_DISPATCH_H
+#define SESSION_DISPATCH_H
+
+#include "session/client.h"
+
+enum dispatch_result {
+    DISPATCH_DONE, /* the request is on its way or answered; its bytes are no longer needed */
+    DISPATCH_WAIT, /* a hold was set; present the same bytes again when it ends */
+};
+
+/* `block` is the block that holds r's bytes, or NULL when they are in a scratch buffer. */
+enum dispatch_result dispatch_request(struct client *c, const struct resp_request *r,
+                                      struct block *block);
+
+/* Answers a protocol error and closes the client behind it. */
+void dispatch_protocol_error(struct client *c, const char *text);
+
+/* Sets HOLD_BARRIER unless nothing of the client is under way. True: wait. */
+static inline bool dispatch_barrier(struct client *c)
+{
+    if (c->head == NULL)
+        return false;
+    client_hold(c, HOLD_BARRIER);
+    return true;
+}
+
+/* One of the keyless routes: r is sent to the client's own master. */
+enum dispatch_result dispatch_any(struct client *c, const struct command *cmd,
+                                  const struct resp_request *r, struct block *block);
+
+#endif

@@ -1,0 +1,65 @@
+/*
+ * env.h - what a session may see of the worker that runs it.
+ *
+ * The worker embeds this struct and fills it; what lies above (discovery, other workers) is reached
+ * through hooks.
+ * Layer: session. Thread: one worker. Owner: the worker.
+ */
+#ifndef SESSION_ENV_H
+#define SESSION_ENV_H
+
+#include "backend/node.h"
+#include "config/config.h"
+#include "resp/request.h"
+#include "session/gather.h"
+#include "session/metrics.h"
+#include "topology/slotmap.h"
+
+struct client;
+struct request;
+struct upstream;
+
+#define CLIENT_SCRATCH (64 * 1024)
+#define HOLD_TICK_MS 10
+
+struct session_env;
+
+struct session_hooks {
+    /* The picture of an upstream is out of date; many calls make one refresh. */
+    void (*want_refresh)(struct session_env *env, size_t upstream);
+    /* Runs fn for every worker's environment, in its own thread, then done in this thread; fn
+     * appends what it has to text. For the rare commands that look at all clients. */
+    void (*gather)(struct session_env *env, struct gather *g);
+};
+
+struct session_env {
+    struct loop *loop;
+    const struct config *config;
+    const struct session_hooks *hooks;
+    unsigned worker;             /* number of this worker */
+    struct backend_env backend;
+    struct profile_table profiles;
+    struct upstream **upstreams; /* one per configured upstream */
+    size_t upstream_count;
+    struct list_node clients;    /* struct client.link */
+    struct list_node waiting;    /* clients with refused requests, struct client.wait_link */
+    struct list_node long_replies; /* struct long_reply.link */
+    struct ev_timer hold_timer;  /* runs every HOLD_TICK_MS while `waiting` has members */
+    bool wake_waiting;           /* look at `waiting` before the loop sleeps */
+    uint64_t held_bytes;         /* of refused requests: ride_through_bytes bounds it */
+    char *scratch;               /* CLIENT_SCRATCH bytes; valid within one callback */
+    struct resp_parser *parser;   /* of the bytes just read */
+    struct resp_parser *reparser; /* of requests already accepted */
+    struct request *spare_requests;
+    size_t spare_request_count, spare_request_low;
+    uint32_t ticks;              /* of the loop, since the start */
+    bool draining;               /* the process stops: clients close when they are answered */
+    struct metrics metrics;
+    const struct metrics *const *all_metrics; /* of all workers, for INFO */
+    unsigned worker_count;
+    uint64_t start_ms;           /* wall clock, when the process started */
+    const char *run_id;          /* of this process, RUN_ID_LEN characters */
+    const char *version;
+};
+
+#endif

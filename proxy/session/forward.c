@@ -1,0 +1,273 @@
+#include "session/forward.h"
+
+#include "base/log.h"
+#include "session/error.h"
+#include "session/long_reply.h"
+#include "session/redirect.h"
+#include "session/scatter.h"
+
+static const char asking_command[] = "*1\r\n$6\r\nASKING\r\n";
+#define ASKING_LEN (sizeof(asking_command) - 1)
+
+static inline bool is_large(const struct client *c, uint32_t len)
+{
+    return len > c->env->config->backend.large_request;
+}
+
+struct beconn *forward_connection(struct client *c, struct node *n, uint32_t len)
+{
+    return UNLIKELY(is_large(c, len)) ? node_lease(n, c->profile) : node_shared(n, c->profile);
+}
+
+static inline void account_sent(struct client *c, struct request *r)
+{
+    r->state = REQUEST_SENT;
+    r->epoch = c->up->epoch;
+    c->inflight++;
+    c->inflight_bytes += r->be.len;
+}
+
+/* Bytes that wait for a connection to come up are as much held as those of refused requests. */
+static bool connection_full(const struct client *c, const struct beconn *conn)
+{
+    return conn->state != BECONN_READY &&
+           conn->inflight_bytes > c->env->config->backend.ride_through_bytes;
+}
+
+static void hold_new(struct client *c, struct request *r, const char *bytes, uint32_t len,
+                     struct block *block, enum refusal why)
+{
+    if (block != NULL && is_large(c, len)) {
+        r->be.block = block_ref(block);
+        r->be.off = (uint32_t)(bytes - block->data);
+    } else {
+        r->be.block = block_new_exact(len);
+        memcpy(r->be.block->data, bytes, len);
+        r->be.block->len = len;
+        r->be.off = 0;
+    }
+    r->be.len = len;
+    redirect_hold(c, r, why);
+}
+
+void forward_new(struct client *c, struct request *r, const char *bytes, uint32_t len,
+                 struct block *block)
+{
+    struct node *n = c->up->route[r->slot];
+    struct beconn *conn;
+
+    if (UNLIKELY(n == NULL)) {
+        hold_new(c, r, bytes, len, block, REFUSAL_NO_OWNER);
+        return;
+    }
+    conn = UNLIKELY(n->outage_ms != 0 || c->refused > 0) ? NULL : forward_connection(c, n, len);
+    if (UNLIKELY(conn == NULL || connection_full(c, conn))) {
+        hold_new(c, r, bytes, len, block, REFUSAL_NO_CONNECTION);
+        return;
+    }
+    if (UNLIKELY(is_large(c, len) && block != NULL)) {
+        r->be.block = block_ref(block);
+        r->be.off = (uint32_t)(bytes - block->data);
+        r->be.len = len;
+        beconn_send_ref(conn, &r->be, NULL, 0, 1);
+    } else {
+        memcpy(beconn_reserve(conn, len), bytes, len);
+        beconn_commit(conn, &r->be, len, 0, 1);
+    }
+    account_sent(c, r);
+    if (UNLIKELY(conn->inflight_bytes > c->env->config->backend.max_inflight_bytes))
+        client_hold(c, HOLD_BARRIER);
+}
+
+void forward_again(struct client *c, struct request *r, struct beconn *conn, bool asking)
+{
+    size_t prefix = asking ? ASKING_LEN : 0;
+    uint8_t replies = asking ? 2 : 1;
+
+    if (is_large(c, r->be.len)) {
+        beconn_send_ref(conn, &r->be, asking_command, prefix, replies);
+    } else {
+        struct block *old = r->be.block;
+        uint32_t len = r->be.len;
+        char *to = beconn_reserve(conn, prefix + len);
+
+        memcpy(to, asking_command, prefix);
+        memcpy(to + prefix, old->data + r->be.off, len);
+        beconn_commit(conn, &r->be, prefix + len, prefix, replies);
+        block_unref(&old);
+    }
+    account_sent(c, r);
+}
+
+static bool under_way_elsewhere(const struct upstream *u, const struct request *r, uint16_t slot)
+{
+    return r->state == REQUEST_SENT && r->slot == slot && r->epoch < u->slot_epoch[slot];
+}
+
+bool forward_must_wait(const struct client *c, uint16_t slot)
+{
+    for (const struct request *r = c->head; r != NULL; r = r->next) {
+        if (under_way_elsewhere(c->up, r, slot))
+            return true;
+        if (r->state == REQUEST_PARTS)
+            for (const struct request *p = r->scatter->parts; p != NULL; p = p->next)
+                if (under_way_elsewhere(c->up, p, slot))
+                    return true;
+    }
+    return false;
+}
+
+/* --- what comes back --- */
+
+static inline void account_back(struct client *c, struct request *r)
+{
+    c->inflight--;
+    c->inflight_bytes -= r->be.len;
+}
+
+static inline void give_back(struct beconn *conn)
+{
+    if (UNLIKELY(conn->leased))
+        node_return(&conn);
+}
+
+static void node_answers(struct session_env *env, struct node *n)
+{
+    node_recovered(n);
+    redirect_wake(env);
+}
+
+/* A reply that is no refusal, for a client that is still there. */
+static void answered(struct client *c, struct request *r, const struct bereply *reply)
+{
+    if (UNLIKELY(r->is_part)) {
+        request_store(r, reply->data, reply->len, reply->block);
+        scatter_part_done(c, r);
+    } else if (UNLIKELY(c->refused > 0)) {
+        /* The bytes stay: redirect.c may have to compare their keys. */
+        request_store(r, reply->data, reply->len, reply->block);
+        client_request_stored(c, r);
+    } else {
+        client_request_done(c, r, reply->data, reply->len, reply->block);
+    }
+}
+
+static void on_reply(struct beconn *conn, struct bereq *be, const struct bereply *reply)
+{
+    struct request *r = CONTAINER_OF(be, struct request, be);
+    struct client *c = r->client;
+    struct node *n = conn->node;
+    struct upstream *u = n->user;
+    enum refusal why = REFUSAL_NONE;
+
+    give_back(conn);
+    if (UNLIKELY(reply->type == '-'))
+        why = redirect_classify(u, n, r, reply);
+    if (UNLIKELY(n->outage_ms != 0) && why == REFUSAL_NONE)
+        node_answers(u->env, n);
+    if (UNLIKELY(c == NULL)) {
+        redirect_drop_target(r);
+        request_free(u->env, r);
+        return;
+    }
+    account_back(c, r);
+    if (UNLIKELY(why != REFUSAL_NONE))
+        redirect_hold(c, r, why);
+    else
+        answered(c, r, reply);
+    if (UNLIKELY(c->refused > 0 && c->inflight == 0))
+        redirect_wake(u->env);
+}
+
+static void answer_unknown(struct client *c, struct request *r)
+{
+    struct bereply reply = {.type = '-'};
+    char text[256];
+
+    METRIC_ADD(&c->env->metrics, unknown, 1);
+    reply.len = (size_t)snprintf(text, sizeof(text), "-%s\r\n", error_text(ERROR_UNKNOWN));
+    reply.data = text;
+    answered(c, r, &reply);
+}
+
+static void on_lost(struct beconn *conn, struct bereq *be, enum bereq_loss loss)
+{
+    struct request *r = CONTAINER_OF(be, struct request, be);
+    struct client *c = r->client;
+    struct upstream *u = conn->node->user;
+
+    if (c == NULL) {
+        request_free(u->env, r);
+        return;
+    }
+    account_back(c, r);
+    if (r->state == REQUEST_STREAMING) {
+        /* Half of the reply has gone out: nothing truthful can follow it. */
+        client_close(c);
+        request_free(u->env, r);
+        return;
+    }
+    if (loss == BEREQ_UNSENT)
+        redirect_hold(c, r, REFUSAL_NO_CONNECTION);
+    else if (request_is_write(r))
+        answer_unknown(c, r);
+    else
+        redirect_hold(c, r, REFUSAL_LOST);
+    if (c->refused > 0 && c->inflight == 0)
+        redirect_wake(u->env);
+}
+
+static void on_piece(struct beconn *conn, struct bereq *be, struct block *b, uint32_t off,
+                     uint32_t len, bool last)
+{
+    struct request *r = CONTAINER_OF(be, struct request, be);
+    struct client *c = r->client;
+    struct upstream *u = conn->node->user;
+
+    if (c == NULL) {
+        if (last) {
+            give_back(conn);
+            request_free(u->env, r);
+        }
+        return;
+    }
+    if (last) {
+        account_back(c, r);
+        give_back(conn);
+    }
+    long_reply_piece(c, r, conn, b, off, len, last);
+}
+
+static void on_push(struct beconn *conn, const char *data, size_t len)
+{
+    (void)conn;
+    (void)data;
+    (void)len; /* nothing that asks for pushes is sent on these connections */
+}
+
+static void on_ready(struct beconn *conn)
+{
+    struct upstream *u = conn->node->user;
+
+    redirect_wake(u->env);
+}
+
+static void on_closed(struct beconn *conn)
+{
+    struct upstream *u = conn->node->user;
+
+    if (conn->retired)
+        return;
+    METRIC_ADD(&u->env->metrics, backend_lost, 1);
+    u->env->hooks->want_refresh(u->env, u->index);
+    redirect_wake(u->env);
+}
+
+const struct beconn_ops forward_ops = {
+    .reply = on_reply,
+    .lost = on_lost,
+    .piece = on_piece,
+    .push = on_push,
+    .ready = on_ready,
+    .closed = on_closed,
+};

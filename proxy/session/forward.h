@@ -1,0 +1,29 @@
+/*
+ * forward.h - between requests and backend connections: sending, and what comes back.
+ * Layer: session. Thread: one worker.
+ */
+#ifndef SESSION_FORWARD_H
+#define SESSION_FORWARD_H
+
+#include "session/client.h"
+
+/* Sends a new request (already in its client's queue or its scatter) to the node that serves its
+ * slot; when there is none to send to, the request is held (session/redirect.h). `bytes` is copied,
+ * unless `block` holds it and it is large. */
+void forward_new(struct client *c, struct request *r, const char *bytes, uint32_t len,
+                 struct block *block);
+
+/* Sends a refused request again, from its own bytes; `asking`: preceded by ASKING. */
+void forward_again(struct client *c, struct request *r, struct beconn *conn, bool asking);
+
+/* True when a new request to this slot has to wait: earlier requests of the client to it are still
+ * under way on another route. */
+bool forward_must_wait(const struct client *c, uint16_t slot);
+
+/* A connection of this kind is the one that r has to take: shared, or leased when r is large. NULL
+ * while the node cannot be reached. */
+struct beconn *forward_connection(struct client *c, struct node *n, uint32_t len);
+
+extern const struct beconn_ops forward_ops;
+
+#endif

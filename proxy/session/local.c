@@ -1,0 +1,138 @@
+#include "session/local.h"
+
+#include "base/alloc.h"
+#include "resp/number.h"
+#include "resp/write.h"
+#include "session/error.h"
+
+static local_fn *const handlers[LOCAL_COUNT] = {
+#define LOCAL(name) [LOCAL_##name] = local_##name,
+#include "command/local.def"
+#undef LOCAL
+};
+
+/* Those that move the client to other connections or end it. */
+static bool is_barrier(enum command_local l)
+{
+    return l == LOCAL_HELLO || l == LOCAL_AUTH || l == LOCAL_SELECT || l == LOCAL_RESET ||
+           l == LOCAL_CLIENT_LIST;
+}
+
+enum dispatch_result local_dispatch(struct client *c, const struct command *cmd,
+                                    const struct resp_request *r)
+{
+    struct chain out;
+
+    if (is_barrier(cmd->local) && dispatch_barrier(c))
+        return DISPATCH_WAIT;
+    chain_init(&out);
+    handlers[cmd->local](c, cmd, r, &out);
+    if (out.bytes > 0)
+        client_reply(c, cmd, &out);
+    chain_clear(&out);
+    if (cmd->local == LOCAL_QUIT && stream_is_open(&c->stream))
+        client_close_when_answered(c);
+    return DISPATCH_DONE;
+}
+
+void local_arity_error(const struct command *cmd, struct chain *out)
+{
+    resp_write_error(out, "ERR wrong number of arguments for '%s' command", cmd->name);
+}
+
+void local_set_proto(struct client *c, uint8_t proto)
+{
+    c->proto = proto;
+    c->profile = c->up->base_profile[proto - 2];
+}
+
+#define HANDLER(name)                                                                              \
+    void local_##name(struct client *c, const struct command *cmd, const struct resp_request *r,   \
+                      struct chain *out)
+#define UNUSED (void)c, (void)cmd, (void)r
+
+HANDLER(PING)
+{
+    UNUSED;
+    if (r->argc > 2)
+        local_arity_error(cmd, out);
+    else if (r->argc == 2)
+        resp_write_bulk(out, resp_arg_ptr(r, 1), resp_arg_len(r, 1));
+    else
+        resp_write_simple(out, "PONG");
+}
+
+HANDLER(ECHO)
+{
+    UNUSED;
+    resp_write_bulk(out, resp_arg_ptr(r, 1), resp_arg_len(r, 1));
+}
+
+HANDLER(QUIT)
+{
+    UNUSED;
+    resp_write_simple(out, "OK");
+}
+
+HANDLER(SELECT)
+{
+    int64_t db;
+
+    UNUSED;
+    if (!resp_arg_int(r, 1, &db))
+        resp_write_error(out, "ERR invalid DB index");
+    else if (db != 0)
+        error_write(out, ERROR_SELECT_CLUSTER);
+    else
+        resp_write_simple(out, "OK");
+}
+
+HANDLER(RESET)
+{
+    UNUSED;
+    local_set_proto(c, 2);
+    c->in_multi = false;
+    if (c->names != NULL) {
+        free(c->names->name);
+        c->names->name = NULL;
+    }
+    resp_write_simple(out, "RESET");
+}
+
+HANDLER(MULTI)
+{
+    UNUSED;
+    c->in_multi = true;
+    resp_write_error(out, "ERR KEYWAY MULTI is not supported yet");
+}
+
+HANDLER(EXEC)
+{
+    UNUSED;
+    resp_write_error(out, "ERR EXEC without MULTI");
+}
+
+HANDLER(DISCARD)
+{
+    UNUSED;
+    resp_write_error(out, "ERR DISCARD without MULTI");
+}
+
+/* The proxy routes by itself; a client that thinks it is talking to a cluster node gets its OK. */
+HANDLER(ASKING)
+{
+    UNUSED;
+    resp_write_simple(out, "OK");
+}
+
+HANDLER(READONLY)
+{
+    UNUSED;
+    resp_write_simple(out, "OK");
+}
+
+HANDLER(READWRITE)
+{
+    UNUSED;
+    resp_write_simple(out, "OK");
+}

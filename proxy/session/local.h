@@ -1,0 +1,31 @@
+/*
+ * local.h - the commands that the proxy answers by itself.
+ *
+ * A handler composes its reply; local_dispatch puts it in the client's order. Handlers that change
+ * what connection the client uses are barriers: they run when nothing of it is under way.
+ * Layer: session. Thread: one worker.
+ */
+#ifndef SESSION_LOCAL_H
+#define SESSION_LOCAL_H
+
+#include "session/dispatch.h"
+
+/* Composes the reply to r into out. Nothing composed: the handler answers by itself (later, or by
+ * closing the client). */
+typedef void local_fn(struct client *c, const struct command *cmd, const struct resp_request *r,
+                      struct chain *out);
+
+#define LOCAL(name) local_fn local_##name;
+#include "command/local.def"
+#undef LOCAL
+
+enum dispatch_result local_dispatch(struct client *c, const struct command *cmd,
+                                    const struct resp_request *r);
+
+/* Composes "wrong number of arguments" and the like for subcommands. */
+void local_arity_error(const struct command *cmd, struct chain *out);
+
+/* The client's dialect: replies and its profile follow. */
+void local_set_proto(struct client *c, uint8_t proto);
+
+#endif

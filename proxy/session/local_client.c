@@ -1,0 +1,256 @@
+/*
+ * local_client.c - HELLO, AUTH and CLIENT: what a client says and asks about itself.
+ */
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "resp/number.h"
+#include "resp/write.h"
+#include "session/client_list.h"
+#include "session/error.h"
+#include "session/local.h"
+
+#define HANDLER(name)                                                                              \
+    void local_##name(struct client *c, const struct command *cmd, const struct resp_request *r,   \
+                      struct chain *out)
+#define UNUSED (void)c, (void)cmd, (void)r
+
+static struct client_names *names_of(struct client *c)
+{
+    if (c->names == NULL)
+        c->names = xcalloc(1, sizeof(*c->names));
+    return c->names;
+}
+
+/* Printable ASCII without spaces, as redis-server wants names. */
+static bool valid_name(const char *p, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (p[i] < '!' || p[i] > '~')
+            return false;
+    return true;
+}
+
+static void set_text(char **to, const char *p, uint32_t n)
+{
+    free(*to);
+    *to = n > 0 ? xstrndup(p, n) : NULL;
+}
+
+/* --- identity --- */
+
+/* Without looking at where they differ: the time says nothing about the secret. */
+static bool same_secret(const char *a, const char *b, size_t bn)
+{
+    size_t an = strlen(a);
+    unsigned char diff = an != bn;
+
+    for (size_t i = 0; i < bn; i++)
+        diff |= (unsigned char)(b[i] ^ a[an > 0 ? i % an : 0]);
+    return diff == 0;
+}
+
+/* The credentials of the upstream are the ones a client may give; where servers need none, the
+ * default user has none either. */
+static bool check_credentials(const struct client *c, const char *user, size_t user_len,
+                              const char *password, size_t password_len)
+{
+    const struct config_upstream *u = c->up->config;
+    const char *name = u->user != NULL ? u->user : "default";
+
+    if (user_len != strlen(name) || memcmp(user, name, user_len) != 0)
+        return false;
+    return u->password == NULL || same_secret(u->password, password, password_len);
+}
+
+HANDLER(AUTH)
+{
+    const char *user = "default";
+    uint32_t user_len = 7, pw = 1;
+
+    UNUSED;
+    if (r->argc > 3) {
+        error_write(out, ERROR_SYNTAX);
+        return;
+    }
+    if (r->argc == 2 && c->up->config->password == NULL) {
+        error_write(out, ERROR_NO_PASSWORD);
+        return;
+    }
+    if (r->argc == 3) {
+        user = resp_arg_ptr(r, 1);
+        user_len = resp_arg_len(r, 1);
+        pw = 2;
+    } else if (c->up->config->user != NULL) {
+        user = c->up->config->user;
+        user_len = (uint32_t)strlen(user);
+    }
+    if (check_credentials(c, user, user_len, resp_arg_ptr(r, pw), resp_arg_len(r, pw)))
+        resp_write_simple(out, "OK");
+    else
+        error_write(out, ERROR_WRONGPASS);
+}
+
+/* --- HELLO --- */
+
+static void hello_reply(struct client *c, struct chain *out)
+{
+    bool cluster = c->env->config->listeners[c->listener].pretend == PRETEND_CLUSTER;
+
+    resp_write_map(out, c->proto, 7);
+    resp_write_text(out, "server");
+    resp_write_text(out, "redis");
+    resp_write_text(out, "version");
+    resp_write_text(out, upstream_version(c->up));
+    resp_write_text(out, "proto");
+    resp_write_int(out, c->proto);
+    resp_write_text(out, "id");
+    resp_write_int(out, (int64_t)c->id);
+    resp_write_text(out, "mode");
+    resp_write_text(out, cluster ? "cluster" : "standalone");
+    resp_write_text(out, "role");
+    resp_write_text(out, "master");
+    resp_write_text(out, "modules");
+    resp_write_array(out, 0);
+}
+
+struct hello {
+    int64_t proto;
+    uint32_t user, name; /* positions of AUTH's user and SETNAME's name; 0: not given */
+};
+
+/* False: an error has been composed. */
+static bool hello_options(const struct resp_request *r, struct hello *h, struct chain *out)
+{
+    for (uint32_t i = 2; i < r->argc; i++) {
+        uint32_t more = r->argc - 1 - i;
+
+        if (resp_arg_is(r, i, "AUTH") && more >= 2) {
+            h->user = i + 1;
+            i += 2;
+        } else if (resp_arg_is(r, i, "SETNAME") && more >= 1) {
+            h->name = i + 1;
+            i += 1;
+        } else {
+            resp_write_error(out, "ERR Syntax error in HELLO option '%.*s'",
+                             (int)MIN(resp_arg_len(r, i), 128u), resp_arg_ptr(r, i));
+            return false;
+        }
+    }
+    return true;
+}
+
+HANDLER(HELLO)
+{
+    struct hello h = {.proto = c->proto};
+
+    UNUSED;
+    if (r->argc > 1 && !resp_arg_int(r, 1, &h.proto)) {
+        resp_write_error(out, "ERR Protocol version is not an integer or out of range");
+        return;
+    }
+    if (h.proto < 2 || h.proto > 3) {
+        error_write(out, ERROR_NOPROTO);
+        return;
+    }
+    if (!hello_options(r, &h, out))
+        return;
+    if (h.user != 0 &&
+        !check_credentials(c, resp_arg_ptr(r, h.user), resp_arg_len(r, h.user),
+                           resp_arg_ptr(r, h.user + 1), resp_arg_len(r, h.user + 1))) {
+        error_write(out, ERROR_WRONGPASS);
+        return;
+    }
+    if (h.name != 0) {
+        if (!valid_name(resp_arg_ptr(r, h.name), resp_arg_len(r, h.name))) {
+            error_write(out, ERROR_NAME_CHARS);
+            return;
+        }
+        set_text(&names_of(c)->name, resp_arg_ptr(r, h.name), resp_arg_len(r, h.name));
+    }
+    local_set_proto(c, (uint8_t)h.proto);
+    hello_reply(c, out);
+}
+
+/* --- CLIENT --- */
+
+HANDLER(CLIENT_ID)
+{
+    UNUSED;
+    resp_write_int(out, (int64_t)c->id);
+}
+
+HANDLER(CLIENT_SETNAME)
+{
+    UNUSED;
+    if (!valid_name(resp_arg_ptr(r, 2), resp_arg_len(r, 2))) {
+        error_write(out, ERROR_NAME_CHARS);
+        return;
+    }
+    set_text(&names_of(c)->name, resp_arg_ptr(r, 2), resp_arg_len(r, 2));
+    resp_write_simple(out, "OK");
+}
+
+HANDLER(CLIENT_GETNAME)
+{
+    UNUSED;
+    if (c->names != NULL && c->names->name != NULL)
+        resp_write_text(out, c->names->name);
+    else
+        resp_write_null(out, c->proto);
+}
+
+HANDLER(CLIENT_SETINFO)
+{
+    bool lib_name = resp_arg_is(r, 2, "lib-name");
+
+    UNUSED;
+    if (!lib_name && !resp_arg_is(r, 2, "lib-ver")) {
+        resp_write_error(out, "ERR Unrecognized option '%.*s'",
+                         (int)MIN(resp_arg_len(r, 2), 128u), resp_arg_ptr(r, 2));
+        return;
+    }
+    if (!valid_name(resp_arg_ptr(r, 3), resp_arg_len(r, 3))) {
+        resp_write_error(out,
+                         "ERR %s cannot contain spaces, newlines or special characters.",
+                         lib_name ? "lib-name" : "lib-ver");
+        return;
+    }
+    set_text(lib_name ? &names_of(c)->lib_name : &names_of(c)->lib_ver, resp_arg_ptr(r, 3),
+             resp_arg_len(r, 3));
+    resp_write_simple(out, "OK");
+}
+
+HANDLER(CLIENT_INFO)
+{
+    char line[CLIENT_LINE_MAX];
+    size_t n = client_line(c, line);
+
+    UNUSED;
+    resp_write_verbatim(out, c->proto, line, n);
+}
+
+HANDLER(CLIENT_HELP)
+{
+    static const char *const lines[] = {
+        "CLIENT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+        "GETNAME",
+        "    Return the name of the current connection.",
+        "ID",
+        "    Return the ID of the current connection.",
+        "INFO",
+        "    Return information about the current client connection.",
+        "LIST [TYPE (NORMAL|MASTER|REPLICA|PUBSUB)] [ID <id> [<id> ...]]",
+        "    Return information about client connections of all workers.",
+        "SETINFO <LIB-NAME|LIB-VER> <value>",
+        "    Set client meta attributes.",
+        "SETNAME <name>",
+        "    Assign the name <name> to the current connection.",
+        "HELP",
+        "    Print this help.",
+    };
+
+    UNUSED;
+    resp_write_array(out, ARRAY_LEN(lines));
+    for (size_t i = 0; i < ARRAY_LEN(lines); i++)
+        resp_write_simple(out, lines[i]);
+}

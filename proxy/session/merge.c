@@ -1,0 +1,208 @@
+#include "session/merge.h"
+
+#include "base/alloc.h"
+#include "resp/number.h"
+#include "resp/write.h"
+#include "session/error.h"
+
+/* A stored reply as a cursor. */
+struct cursor {
+    const char *p, *end;
+};
+
+static struct cursor reply_cursor(const struct request *part)
+{
+    const char *p = request_reply(part);
+
+    return (struct cursor){p, p + part->reply_len};
+}
+
+static bool read_head(const struct request *part, struct cursor *at, struct resp_item *head)
+{
+    *at = reply_cursor(part);
+    return resp_next(&at->p, at->end, head);
+}
+
+/* The array in a part's reply; false when it is none, or a null. */
+static bool read_array(const struct request *part, struct cursor *at, struct resp_item *head)
+{
+    return read_head(part, at, head) && (head->type == '*' || head->type == '~') &&
+           head->count >= 0;
+}
+
+const struct request *merge_first_error(const struct scatter *s)
+{
+    const struct request *found = NULL;
+
+    for (const struct request *p = s->parts; p != NULL; p = p->next) {
+        struct cursor at;
+        struct resp_item head;
+
+        if (read_head(p, &at, &head) && head.type != '-' && head.type != '!')
+            continue;
+        if (found == NULL || (s->keys > 0 && s->order[p->first] < s->order[found->first]))
+            found = p;
+    }
+    return found;
+}
+
+static bool merge_sum(const struct scatter *s, struct chain *out)
+{
+    int64_t sum = 0, v;
+    struct cursor at;
+    struct resp_item head;
+
+    for (const struct request *p = s->parts; p != NULL; p = p->next) {
+        if (!read_head(p, &at, &head) || head.type != ':' ||
+            !resp_parse_int(head.data, head.len, &v) || __builtin_add_overflow(sum, v, &sum))
+            return false;
+    }
+    resp_write_int(out, sum);
+    return true;
+}
+
+struct element {
+    const char *p;
+    size_t len;
+};
+
+static bool collect_elements(const struct scatter *s, struct element *elements)
+{
+    struct cursor at;
+    struct resp_item head;
+
+    for (const struct request *p = s->parts; p != NULL; p = p->next) {
+        if (!read_array(p, &at, &head) || (uint64_t)head.count != p->count)
+            return false;
+        for (uint32_t i = 0; i < p->count; i++) {
+            struct element *e = &elements[s->order[p->first + i]];
+
+            e->p = at.p;
+            if (!resp_skip(&at.p, at.end))
+                return false;
+            e->len = (size_t)(at.p - e->p);
+        }
+    }
+    return true;
+}
+
+static bool merge_order(const struct scatter *s, struct chain *out)
+{
+    struct element local[64];
+    struct element *elements =
+        s->keys <= ARRAY_LEN(local) ? local : xmalloc(s->keys * sizeof(*elements));
+    bool ok = collect_elements(s, elements);
+
+    if (ok) {
+        resp_write_array(out, s->keys);
+        for (uint32_t i = 0; i < s->keys; i++)
+            chain_append(out, elements[i].p, elements[i].len);
+    }
+    if (elements != local)
+        free(elements);
+    return ok;
+}
+
+static bool merge_concat(const struct scatter *s, struct chain *out)
+{
+    struct cursor at;
+    struct resp_item head;
+    int64_t total = 0;
+
+    for (const struct request *p = s->parts; p != NULL; p = p->next) {
+        if (!read_array(p, &at, &head))
+            return false;
+        total += head.count;
+    }
+    resp_write_array(out, (size_t)total);
+    for (const struct request *p = s->parts; p != NULL; p = p->next)
+        if (read_array(p, &at, &head))
+            chain_append(out, at.p, (size_t)(at.end - at.p));
+    return true;
+}
+
+/* Arrays of integers, the smallest by position: 1 only where every part says 1. */
+static bool merge_and(const struct scatter *s, struct chain *out)
+{
+    struct cursor at;
+    struct resp_item head, item;
+    int64_t n = -1, v;
+    int64_t *least = NULL;
+    bool ok = true;
+
+    for (const struct request *p = s->parts; ok && p != NULL; p = p->next) {
+        ok = read_array(p, &at, &head) && (n < 0 || head.count == n);
+        if (ok && n < 0) {
+            n = head.count;
+            least = xmalloc((size_t)n * sizeof(*least));
+            for (int64_t i = 0; i < n; i++)
+                least[i] = INT64_MAX;
+        }
+        for (int64_t i = 0; ok && i < n; i++) {
+            ok = resp_next(&at.p, at.end, &item) && resp_parse_int(item.data, item.len, &v);
+            if (ok)
+                least[i] = MIN(least[i], v);
+        }
+    }
+    if (ok) {
+        resp_write_array(out, (size_t)n);
+        for (int64_t i = 0; i < n; i++)
+            resp_write_int(out, least[i]);
+    }
+    free(least);
+    return ok;
+}
+
+/* Any of the answers that are not nil, each with the same chance. */
+static bool merge_random(struct client *c, const struct scatter *s, struct chain *out)
+{
+    const struct request *chosen = s->parts;
+    struct cursor at;
+    struct resp_item head;
+    uint64_t seen = 0;
+
+    for (const struct request *p = s->parts; p != NULL; p = p->next) {
+        if (!read_head(p, &at, &head) || head.type == '_' || head.count < 0)
+            continue;
+        seen++;
+        c->env->backend.random = c->env->backend.random * 6364136223846793005u + 1442695040888963407u;
+        if ((c->env->backend.random >> 33) % seen == 0)
+            chosen = p;
+    }
+    chain_append(out, request_reply(chosen), chosen->reply_len);
+    return true;
+}
+
+void merge_finish(struct client *c, struct request *parent, struct chain *out)
+{
+    const struct scatter *s = parent->scatter;
+    const struct request *failed = merge_first_error(s);
+    bool ok = true;
+
+    if (failed != NULL) {
+        chain_append(out, request_reply(failed), failed->reply_len);
+        return;
+    }
+    switch ((enum command_merge)parent->cmd->merge) {
+    case MERGE_SUM:
+        ok = merge_sum(s, out);
+        break;
+    case MERGE_ORDER:
+        ok = merge_order(s, out);
+        break;
+    case MERGE_CONCAT:
+        ok = merge_concat(s, out);
+        break;
+    case MERGE_AND:
+        ok = merge_and(s, out);
+        break;
+    case MERGE_RANDOM:
+        ok = merge_random(c, s, out);
+        break;
+    default: /* all succeeded with the same answer */
+        chain_append(out, request_reply(s->parts), s->parts->reply_len);
+        break;
+    }
+    if (!ok)
+        error_write(out, ERROR_PART_LOST);
+}

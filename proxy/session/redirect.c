@@ -1,0 +1,322 @@
+#include "session/redirect.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "session/error.h"
+#include "session/forward.h"
+#include "session/refusal.h"
+#include "session/scatter.h"
+
+/* How long a node that answered "not now" is left alone before one request tries it again. */
+#define PROBE_MS 10
+
+void redirect_drop_target(struct request *r)
+{
+    if (r->refusal == REFUSAL_ASK && r->ask_node != NULL)
+        r->ask_node->holds--;
+    r->refusal = REFUSAL_NONE;
+    r->ask_node = NULL;
+}
+
+enum refusal redirect_classify(struct upstream *u, struct node *n, struct request *r,
+                               const struct bereply *reply)
+{
+    struct session_env *env = u->env;
+    struct refusal_info info;
+    enum refusal why = refusal_parse(u, n, r, reply, &info);
+
+    if (why == REFUSAL_NONE || r->client == NULL)
+        return why;
+    METRIC_ADD(&env->metrics, replies_refused, 1);
+    redirect_drop_target(r);
+    switch (why) {
+    case REFUSAL_MOVED:
+        METRIC_ADD(&env->metrics, moved, 1);
+        r->redirects++;
+        if (info.target != NULL)
+            upstream_override(u, r->slot, info.target);
+        if (info.target == NULL || r->redirects > 2)
+            r->client->retry_at_ms = clock_ms() + PROBE_MS; /* the news is still spreading */
+        env->hooks->want_refresh(env, u->index);
+        break;
+    case REFUSAL_ASK:
+        METRIC_ADD(&env->metrics, ask, 1);
+        r->redirects++;
+        upstream_set_unstable(u, r->slot);
+        r->ask_node = info.target;
+        if (r->ask_node != NULL)
+            r->ask_node->holds++;
+        env->hooks->want_refresh(env, u->index);
+        break;
+    case REFUSAL_TRYAGAIN:
+        upstream_set_unstable(u, r->slot);
+        r->client->retry_at_ms = clock_ms() + PROBE_MS;
+        env->hooks->want_refresh(env, u->index);
+        break;
+    default:
+        if (n->outage_ms == 0)
+            n->outage_ms = clock_ms();
+        n->retry_at_ms = clock_ms() + PROBE_MS;
+        env->hooks->want_refresh(env, u->index);
+        break;
+    }
+    return why;
+}
+
+static void answer_error(struct client *c, struct request *r, enum error_id id)
+{
+    char text[256];
+    int n = snprintf(text, sizeof(text), "-%s\r\n", error_text(id));
+
+    redirect_drop_target(r);
+    r->failed = 1;
+    if (r->is_part) {
+        request_store(r, text, (size_t)n, NULL);
+        scatter_part_done(c, r);
+    } else if (c->refused > 0) {
+        request_store(r, text, (size_t)n, NULL);
+        client_request_stored(c, r);
+    } else {
+        client_request_done(c, r, text, (size_t)n, NULL);
+    }
+}
+
+static enum error_id error_of(enum refusal why)
+{
+    switch (why) {
+    case REFUSAL_NO_OWNER:
+        return ERROR_SLOT_UNSERVED;
+    case REFUSAL_TRYAGAIN:
+        return ERROR_TRYAGAIN;
+    case REFUSAL_LOADING:
+        return ERROR_LOADING;
+    case REFUSAL_MASTERDOWN:
+        return ERROR_MASTERDOWN;
+    case REFUSAL_READONLY:
+        return ERROR_READONLY;
+    default:
+        return ERROR_CLUSTERDOWN;
+    }
+}
+
+void redirect_hold(struct client *c, struct request *r, enum refusal why)
+{
+    struct session_env *env = c->env;
+    const struct config_backend *limits = &env->config->backend;
+
+    if (why != REFUSAL_ASK)
+        redirect_drop_target(r);
+    r->state = REQUEST_REFUSED;
+    r->refusal = (uint8_t)why;
+    if (env->held_bytes + r->be.len > limits->ride_through_bytes) {
+        answer_error(c, r, ERROR_RIDE_THROUGH_FULL);
+        return;
+    }
+    if (r->redirects > limits->max_redirects) {
+        answer_error(c, r, ERROR_REDIRECTS);
+        return;
+    }
+    env->held_bytes += r->be.len;
+    c->refused++;
+    if (c->refused == 1) {
+        c->held_since_ms = clock_ms();
+        c->wait_version = c->up->map->version;
+        client_hold(c, HOLD_REFUSED);
+        list_push(&env->waiting, &c->wait_link);
+        METRIC_ADD(&env->metrics, held, 1);
+        ev_timer_again(env->loop->ev, &env->hold_timer);
+    }
+    if (why == REFUSAL_NO_OWNER)
+        env->hooks->want_refresh(env, c->up->index);
+    redirect_wake(env);
+}
+
+/* r leaves the state REFUSED. */
+static void unhold(struct client *c, struct request *r)
+{
+    c->env->held_bytes -= r->be.len;
+    c->refused--;
+}
+
+static void forget_one(struct client *c, struct request *r)
+{
+    if (r->state != REQUEST_REFUSED)
+        return;
+    redirect_drop_target(r);
+    unhold(c, r);
+}
+
+void redirect_forget(struct client *c, struct request *r)
+{
+    forget_one(c, r);
+    if (r->state == REQUEST_PARTS)
+        for (struct request *p = r->scatter->parts; p != NULL; p = p->next)
+            forget_one(c, p);
+}
+
+void redirect_stop_waiting(struct client *c)
+{
+    if (!list_linked(&c->wait_link))
+        return;
+    list_unlink(&c->wait_link);
+    METRIC_ADD(&c->env->metrics, held, -1);
+    if (list_empty(&c->env->waiting))
+        ev_timer_stop(c->env->loop->ev, &c->env->hold_timer);
+}
+
+/* --- trying again --- */
+
+enum verdict {
+    NOTHING, /* it was not refused */
+    SENT,
+    WAIT,   /* and so must those behind it */
+    FAILED, /* answered with an error: the queue may have changed */
+};
+
+/* The node's outage decides: worth a try, to be waited for, or given up. */
+static enum verdict outage_verdict(struct client *c, struct node *n, uint64_t now)
+{
+    const struct config_backend *limits = &c->env->config->backend;
+    const struct beconn *conn = n->shared[c->profile];
+
+    if (now >= n->retry_at_ms && (conn == NULL || conn->state == BECONN_READY)) {
+        /* One request tries; until it is answered the others stay away. (Without a connection it is
+         * the attempt to connect that does so.) */
+        if (conn != NULL)
+            n->retry_at_ms = now + 2 * PROBE_MS;
+        return SENT;
+    }
+    return now - n->outage_ms > limits->ride_through_ms ? FAILED : WAIT;
+}
+
+static enum verdict try_request(struct client *c, struct request *r, uint64_t now)
+{
+    uint64_t limit = c->env->config->backend.ride_through_ms;
+    bool asking = r->refusal == REFUSAL_ASK && r->ask_node != NULL;
+    struct node *n = asking ? r->ask_node : c->up->route[r->slot];
+    struct beconn *conn;
+    enum verdict v;
+
+    if (now < c->retry_at_ms)
+        return now - c->held_since_ms > limit ? FAILED : WAIT;
+    if (n == NULL)
+        return c->up->map->version > c->wait_version || now - c->held_since_ms > limit ? FAILED
+                                                                                       : WAIT;
+    v = n->outage_ms != 0 ? outage_verdict(c, n, now) : SENT;
+    if (v != SENT)
+        return v;
+    if (r->refusal == REFUSAL_TRYAGAIN && now - c->held_since_ms > limit)
+        return FAILED;
+    conn = forward_connection(c, n, r->be.len);
+    if (conn == NULL) {
+        if (asking) /* its owner knows best */
+            redirect_drop_target(r);
+        return now - c->held_since_ms > limit ? FAILED : WAIT;
+    }
+    unhold(c, r);
+    redirect_drop_target(r);
+    forward_again(c, r, conn, asking);
+    return SENT;
+}
+
+static enum verdict fail_request(struct client *c, struct request *r)
+{
+    enum error_id id = error_of((enum refusal)r->refusal);
+
+    unhold(c, r);
+    answer_error(c, r, id);
+    return FAILED;
+}
+
+static enum verdict resume_request(struct client *c, struct request *r, uint64_t now)
+{
+    enum verdict v;
+
+    if (r->state != REQUEST_REFUSED)
+        return NOTHING;
+    if (refusal_overtaken(c, r)) {
+        /* A later command on the same key has run: to run this one now would change their order. */
+        r->refusal = REFUSAL_TRYAGAIN;
+        return fail_request(c, r);
+    }
+    if (r->refusal == REFUSAL_TRYAGAIN && scatter_split(c, r))
+        return FAILED;
+    v = try_request(c, r, now);
+    return v == FAILED ? fail_request(c, r) : v;
+}
+
+static enum verdict resume_parts(struct client *c, struct request *parent, uint64_t now)
+{
+    for (struct request *p = parent->scatter->parts; p != NULL; p = p->next) {
+        enum verdict v = resume_request(c, p, now);
+
+        if (v == WAIT || v == FAILED)
+            return v;
+    }
+    return NOTHING;
+}
+
+/* Sends refused requests in program order, up to the first that has to wait. */
+static void resume_client(struct client *c, uint64_t now)
+{
+    struct request *r = c->head;
+
+    while (r != NULL && c->refused > 0) {
+        enum verdict v = r->state == REQUEST_PARTS ? resume_parts(c, r, now)
+                                                   : resume_request(c, r, now);
+
+        if (v == WAIT)
+            return;
+        r = v == FAILED ? c->head : r->next;
+    }
+}
+
+static void try_client(struct client *c, uint64_t now)
+{
+    if (c->inflight > 0)
+        return;
+    resume_client(c, now);
+    if (!stream_is_open(&c->stream) || c->refused > 0)
+        return;
+    redirect_stop_waiting(c);
+    client_unhold(c, HOLD_REFUSED);
+}
+
+void redirect_wake(struct session_env *env)
+{
+    env->wake_waiting = true;
+}
+
+void redirect_on_turn(struct session_env *env)
+{
+    struct list_node *at, *tmp;
+    uint64_t now;
+
+    if (LIKELY(!env->wake_waiting))
+        return;
+    env->wake_waiting = false;
+    now = clock_ms();
+    LIST_FOREACH (at, tmp, &env->waiting)
+        try_client(CONTAINER_OF(at, struct client, wait_link), now);
+}
+
+static void on_hold_timer(struct ev_loop *ev, struct ev_timer *w, int revents)
+{
+    struct session_env *env = CONTAINER_OF(w, struct session_env, hold_timer);
+
+    (void)ev;
+    (void)revents;
+    redirect_wake(env);
+}
+
+void redirect_init(struct session_env *env)
+{
+    list_init(&env->waiting);
+    ev_timer_init(&env->hold_timer, on_hold_timer, 0, HOLD_TICK_MS / 1000.0);
+    env->hold_timer.repeat = HOLD_TICK_MS / 1000.0;
+}
+
+void redirect_deinit(struct session_env *env)
+{
+    ev_timer_stop(env->loop->ev, &env->hold_timer);
+}

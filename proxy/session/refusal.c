@@ -1,0 +1,166 @@
+#include "session/refusal.h"
+
+#include "resp/number.h"
+#include "session/scatter.h"
+
+struct known_refusal {
+    const char *text; /* the server's whole words */
+    enum refusal meaning;
+};
+
+static const struct known_refusal known[] = {
+    {"TRYAGAIN Multiple keys request during rehashing of slot", REFUSAL_TRYAGAIN},
+    {"CLUSTERDOWN The cluster is down", REFUSAL_CLUSTERDOWN},
+    {"CLUSTERDOWN Hash slot not served", REFUSAL_CLUSTERDOWN},
+    {"CLUSTERDOWN The cluster is down and only accepts read commands", REFUSAL_CLUSTERDOWN},
+    {"LOADING Redis is loading the dataset in memory", REFUSAL_LOADING},
+    {"LOADING Valkey is loading the dataset in memory", REFUSAL_LOADING},
+    {"MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+     REFUSAL_MASTERDOWN},
+    {"READONLY You can't write against a read only replica.", REFUSAL_READONLY},
+};
+
+static bool starts_with(const char *p, size_t n, const char *word)
+{
+    size_t w = strlen(word);
+
+    return n >= w && memcmp(p, word, w) == 0;
+}
+
+/* "3999 127.0.0.1:6381": true when it is this request's slot and an address. */
+static bool parse_target(const struct node *n, const struct request *r, const char *p, size_t len,
+                         struct addr *out)
+{
+    const char *space = memchr(p, ' ', len), *host;
+    size_t host_len;
+    int64_t slot;
+
+    if (space == NULL || !resp_parse_int(p, (size_t)(space - p), &slot) || slot != r->slot)
+        return false;
+    host = space + 1;
+    host_len = (size_t)(p + len - host);
+    if (host_len > 0 && (host[0] == ':' || host[0] == '?')) {
+        /* "the same host as mine": a node that does not know its own address. */
+        char text[ADDR_TEXT_MAX];
+        const char *colon = memrchr(host, ':', host_len);
+        int w;
+
+        if (colon == NULL)
+            return false;
+        w = snprintf(text, sizeof(text), "%s%.*s", n->addr.host,
+                     (int)(host + host_len - colon), colon);
+        return w > 0 && addr_parse(text, (size_t)w, out);
+    }
+    return addr_parse(host, host_len, out);
+}
+
+static bool node_known(const struct upstream *u, const struct addr *a)
+{
+    return slotmap_find_addr(u->map, a) != NODE_NONE;
+}
+
+enum refusal refusal_parse(struct upstream *u, const struct node *n, const struct request *r,
+                           const struct bereply *reply, struct refusal_info *info)
+{
+    bool script = (r->cmd->flags & CMD_SCRIPT) != 0;
+    const char *p = reply->data;
+    size_t len = reply->len;
+    struct addr target;
+    enum refusal why;
+
+    info->target = NULL;
+    if (*p != '-' || len < 3)
+        return REFUSAL_NONE; /* behind an attribute: not one of the short errors meant here */
+    p++;
+    len -= 3;
+    if (starts_with(p, len, "MOVED ") || starts_with(p, len, "ASK ")) {
+        size_t word = *p == 'M' ? 6 : 4;
+
+        why = *p == 'M' ? REFUSAL_MOVED : REFUSAL_ASK;
+        if (r->slot == SLOT_NONE || !parse_target(n, r, p + word, len - word, &target))
+            return REFUSAL_NONE;
+        if (script && !node_known(u, &target))
+            return REFUSAL_NONE;
+        info->target = upstream_node(u, &target);
+        return why;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(known); i++) {
+        const char *text = known[i].text;
+        size_t word = (size_t)(strchr(text, ' ') - text) + 1;
+
+        if (script ? len == strlen(text) && memcmp(p, text, len) == 0
+                   : len >= word && memcmp(p, text, word) == 0)
+            return known[i].meaning;
+    }
+    return REFUSAL_NONE;
+}
+
+/* --- order --- */
+
+#define COMPARED_KEYS 256
+
+struct key_set {
+    size_t count; /* may exceed COMPARED_KEYS: then the set is taken to hold any key */
+    struct {
+        const char *p;
+        uint32_t n;
+    } keys[COMPARED_KEYS];
+};
+
+static void read_keys(struct session_env *env, const struct request *r, struct key_set *out)
+{
+    uint32_t positions[COMPARED_KEYS];
+    struct resp_request req;
+
+    request_parse(env, r, &req);
+    out->count = 0;
+    if (command_keys_list(r->cmd, &req, positions, COMPARED_KEYS, &out->count) != COMMAND_KEYS_OK)
+        out->count = 0;
+    for (size_t i = 0; i < MIN(out->count, (size_t)COMPARED_KEYS); i++) {
+        out->keys[i].p = resp_arg_ptr(&req, positions[i]);
+        out->keys[i].n = resp_arg_len(&req, positions[i]);
+    }
+}
+
+static bool sets_meet(const struct key_set *a, const struct key_set *b)
+{
+    if (a->count > COMPARED_KEYS || b->count > COMPARED_KEYS)
+        return true;
+    for (size_t i = 0; i < a->count; i++)
+        for (size_t j = 0; j < b->count; j++)
+            if (a->keys[i].n == b->keys[j].n &&
+                memcmp(a->keys[i].p, b->keys[j].p, a->keys[i].n) == 0)
+                return true;
+    return false;
+}
+
+static bool executed_with_keys_of(struct client *c, const struct request *q,
+                                  const struct request *r, const struct key_set *mine)
+{
+    struct key_set other;
+
+    if (q->state != REQUEST_DONE || q->failed || q->slot != r->slot || q->be.block == NULL)
+        return false;
+    read_keys(c->env, q, &other);
+    return sets_meet(mine, &other);
+}
+
+bool refusal_overtaken(struct client *c, const struct request *r)
+{
+    const struct request *top = r->is_part ? r->parent : r;
+    struct key_set mine;
+
+    if (!request_is_write(r) || top->next == NULL)
+        return false;
+    read_keys(c->env, r, &mine);
+    for (const struct request *q = top->next; q != NULL; q = q->next) {
+        if (executed_with_keys_of(c, q, r, &mine))
+            return true;
+        if (q->state != REQUEST_PARTS)
+            continue;
+        for (const struct request *p = q->scatter->parts; p != NULL; p = p->next)
+            if (executed_with_keys_of(c, p, r, &mine))
+                return true;
+    }
+    return false;
+}

@@ -1,0 +1,107 @@
+#include "session/session.h"
+
+#include "base/alloc.h"
+#include "session/forward.h"
+#include "session/long_reply.h"
+#include "session/redirect.h"
+
+#define TICKS_PER_SECOND (1000 / LOOP_TICK_MS)
+
+static void backend_env_init(struct session_env *env)
+{
+    const struct config_backend *cb = &env->config->backend;
+
+    env->backend = (struct backend_env){
+        .loop = env->loop,
+        .ops = &forward_ops,
+        .scratch = xmalloc(BECONN_SCRATCH),
+        .profiles = &env->profiles,
+        .connect_timeout_ms = cb->connect_timeout_ms,
+        .request_timeout_ms = cb->request_timeout_ms,
+        .tcp_keepalive_s = cb->tcp_keepalive_s,
+        .retry_min_ms = cb->retry_min_ms,
+        .retry_max_ms = cb->retry_max_ms,
+        .max_leased = cb->max_leased,
+        .large_reply = cb->large_reply,
+        .max_whole_reply = env->config->client.output_max,
+        .random = env->start_ms * 2654435761u + env->worker * 40503u + (uintptr_t)env + 1,
+    };
+}
+
+void session_env_init(struct session_env *env)
+{
+    const struct config_client *cc = &env->config->client;
+    struct resp_limits limits = {.max_bulk = (uint32_t)cc->max_bulk,
+                                 .max_request = (uint32_t)cc->max_request};
+
+    list_init(&env->clients);
+    list_init(&env->long_replies);
+    redirect_init(env);
+    env->scratch = xmalloc(CLIENT_SCRATCH);
+    env->parser = resp_parser_new(&limits);
+    env->reparser = resp_parser_new(&limits);
+    backend_env_init(env);
+    env->upstream_count = env->config->upstream_count;
+    env->upstreams = xcalloc(env->upstream_count, sizeof(*env->upstreams));
+    for (size_t i = 0; i < env->upstream_count; i++)
+        env->upstreams[i] = upstream_new(env, i);
+}
+
+void session_env_deinit(struct session_env *env)
+{
+    session_close_all(env);
+    for (size_t i = 0; i < env->upstream_count; i++)
+        upstream_free(&env->upstreams[i]);
+    free(env->upstreams);
+    redirect_deinit(env);
+    profile_table_deinit(&env->profiles);
+    resp_parser_free(&env->parser);
+    resp_parser_free(&env->reparser);
+    free(env->scratch);
+    free(env->backend.scratch);
+    env->spare_request_low = env->spare_request_count;
+    requests_trim(env);
+}
+
+void session_on_turn(struct session_env *env)
+{
+    redirect_on_turn(env);
+}
+
+static void each_second(struct session_env *env, uint64_t now_ms)
+{
+    struct list_node *at, *tmp;
+
+    LIST_FOREACH (at, tmp, &env->clients)
+        client_tick(CONTAINER_OF(at, struct client, link), now_ms);
+    block_trim();
+    requests_trim(env);
+}
+
+void session_on_tick(struct session_env *env)
+{
+    uint64_t now_ms = env->loop->now_ms;
+
+    for (size_t i = 0; i < env->upstream_count; i++)
+        upstream_tick(env->upstreams[i], now_ms);
+    long_reply_tick(env, now_ms);
+    if (++env->ticks % TICKS_PER_SECOND == 0)
+        each_second(env, now_ms);
+}
+
+void session_drain(struct session_env *env)
+{
+    struct list_node *at, *tmp;
+
+    env->draining = true;
+    LIST_FOREACH (at, tmp, &env->clients)
+        client_drain_and_close(CONTAINER_OF(at, struct client, link));
+}
+
+void session_close_all(struct session_env *env)
+{
+    struct list_node *at, *tmp;
+
+    LIST_FOREACH (at, tmp, &env->clients)
+        client_close(CONTAINER_OF(at, struct client, link));
+}

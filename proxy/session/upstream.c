@@ -1,0 +1,215 @@
+#include "session/upstream.h"
+
+#include "base/alloc.h"
+#include "base/log.h"
+
+/* A node that no map names keeps its connections so long, for answers under way and late ASKs. */
+#define SWEEP_MS 1000
+
+static uint16_t add_profile(struct session_env *env, uint8_t proto, const struct config_upstream *cu)
+{
+    struct profile p = {.proto = proto, .user = cu->user, .password = cu->password};
+    int i = profile_find(&env->profiles, &p);
+
+    CHECK(i >= 0);
+    return (uint16_t)i;
+}
+
+struct upstream *upstream_new(struct session_env *env, size_t index)
+{
+    struct upstream *u = xcalloc(1, sizeof(*u));
+
+    u->env = env;
+    u->index = index;
+    u->config = &env->config->upstreams[index];
+    u->map = slotmap_new();
+    list_init(&u->nodes);
+    u->base_profile[0] = add_profile(env, 2, u->config);
+    u->base_profile[1] = add_profile(env, 3, u->config);
+    return u;
+}
+
+void upstream_free(struct upstream **p)
+{
+    struct upstream *u = *p;
+    struct list_node *at, *tmp;
+
+    *p = NULL;
+    LIST_FOREACH (at, tmp, &u->nodes) {
+        struct node *n = CONTAINER_OF(at, struct node, link);
+
+        node_free(&n);
+    }
+    slotmap_unref(&u->map);
+    free(u->map_nodes);
+    free(u);
+}
+
+static struct node *find_node(const struct upstream *u, const struct addr *a)
+{
+    for (struct list_node *at = u->nodes.next; at != &u->nodes; at = at->next) {
+        struct node *n = CONTAINER_OF(at, struct node, link);
+
+        if (addr_equal(&n->addr, a))
+            return n;
+    }
+    return NULL;
+}
+
+static struct node *add_node(struct upstream *u, const struct addr *a,
+                             const struct sockaddr_any *target)
+{
+    struct node *n = node_new(&u->env->backend, a, target);
+
+    n->user = u;
+    list_push(&u->nodes, &n->link);
+    return n;
+}
+
+struct node *upstream_node(struct upstream *u, const struct addr *a)
+{
+    struct node *n = find_node(u, a);
+    struct sockaddr_any target;
+
+    if (n == NULL && addr_numeric(a, &target))
+        n = add_node(u, a, &target);
+    return n;
+}
+
+static void reroute(struct upstream *u, uint16_t slot, struct node *n)
+{
+    if (u->route[slot] == n)
+        return;
+    u->route[slot] = n;
+    u->slot_epoch[slot] = u->epoch;
+}
+
+void upstream_override(struct upstream *u, uint16_t slot, struct node *n)
+{
+    u->epoch++;
+    reroute(u, slot, n);
+}
+
+void upstream_route_changed(struct upstream *u, const struct node *n)
+{
+    u->epoch++;
+    for (uint32_t s = 0; s < SLOT_COUNT; s++)
+        if (u->route[s] == n)
+            u->slot_epoch[s] = u->epoch;
+}
+
+/* The worker's node for each node of the map; nodes that moved to another address get new ones. */
+static void adopt_nodes(struct upstream *u, const struct slotmap *m)
+{
+    struct list_node *at, *tmp;
+
+    LIST_FOREACH (at, tmp, &u->nodes)
+        CONTAINER_OF(at, struct node, link)->in_map = false;
+    u->map_nodes = xrealloc(u->map_nodes, m->node_count * sizeof(*u->map_nodes));
+    u->map_node_count = m->node_count;
+    for (size_t i = 0; i < m->node_count; i++) {
+        const struct slotmap_node *mn = &m->nodes[i];
+        struct node *n = find_node(u, &mn->addr);
+
+        if (n == NULL)
+            n = add_node(u, &mn->addr, &mn->target);
+        else if (mn->target.len != 0)
+            n->target = mn->target;
+        n->in_map = true;
+        u->map_nodes[i] = n;
+    }
+}
+
+void upstream_adopt(struct upstream *u, struct slotmap *m)
+{
+    if (m->version <= u->map->version) {
+        slotmap_unref(&m);
+        return;
+    }
+    adopt_nodes(u, m);
+    u->epoch++;
+    for (uint32_t s = 0; s < SLOT_COUNT; s++) {
+        uint16_t owner = m->owner[s];
+
+        reroute(u, (uint16_t)s, owner == NODE_NONE ? NULL : u->map_nodes[owner]);
+    }
+    memcpy(u->unstable, m->moving, sizeof(u->unstable));
+    slotmap_unref(&u->map);
+    u->map = m;
+    u->sweep_ms = u->env->loop->now_ms + SWEEP_MS;
+}
+
+struct node *upstream_any_master(const struct upstream *u, uint64_t seed)
+{
+    const struct slotmap *m = u->map;
+    size_t masters = 0, wanted;
+
+    for (size_t i = 0; i < m->node_count; i++)
+        masters += m->nodes[i].is_master && m->nodes[i].slots > 0;
+    if (masters == 0)
+        return NULL;
+    wanted = seed % masters;
+    for (size_t i = 0; i < m->node_count; i++)
+        if (m->nodes[i].is_master && m->nodes[i].slots > 0 && wanted-- == 0)
+            return u->map_nodes[i];
+    return NULL;
+}
+
+/* Nodes that the map does not name and no slot is overridden to. */
+static void sweep(struct upstream *u)
+{
+    struct list_node *at, *tmp;
+
+    LIST_FOREACH (at, tmp, &u->nodes) {
+        struct node *n = CONTAINER_OF(at, struct node, link);
+        struct list_node *ac, *tmp2;
+        bool used = n->in_map;
+
+        for (uint32_t s = 0; !used && s < SLOT_COUNT; s++)
+            used = u->route[s] == n;
+        if (used)
+            continue;
+        LIST_FOREACH (ac, tmp2, &n->conns)
+            node_retire(CONTAINER_OF(ac, struct beconn, link));
+        if (list_empty(&n->conns) && !node_is_named(n))
+            node_free(&n);
+    }
+}
+
+void upstream_tick(struct upstream *u, uint64_t now_ms)
+{
+    struct list_node *at, *tmp;
+
+    LIST_FOREACH (at, tmp, &u->nodes)
+        node_tick(CONTAINER_OF(at, struct node, link), now_ms);
+    if (u->sweep_ms != 0 && now_ms >= u->sweep_ms) {
+        u->sweep_ms = now_ms + SWEEP_MS;
+        sweep(u);
+    }
+}
+
+static unsigned version_number(const char *text)
+{
+    unsigned major = 0, minor = 0, patch = 0;
+
+    if (sscanf(text, "%u.%u.%u", &major, &minor, &patch) < 1)
+        return UINT32_MAX;
+    return major << 20 | (minor & 1023) << 10 | (patch & 1023);
+}
+
+const char *upstream_version(const struct upstream *u)
+{
+    const char *lowest = "0.0.0";
+    unsigned least = UINT32_MAX;
+
+    for (const struct list_node *at = u->nodes.next; at != &u->nodes; at = at->next) {
+        const struct node *n = CONTAINER_OF(at, const struct node, link);
+        unsigned v = version_number(n->version);
+
+        if (n->version[0] != '\0' && v < least) {
+            least = v;
+            lowest = n->version;
+        }
+    }
+    return lowest;
+}

@@ -1,0 +1,65 @@
+/*
+ * upstream.h - one worker's view of one upstream: slot -> node, and what is special about a slot.
+ *
+ * A slot map is adopted whole; between two maps a MOVED reroutes its slot at once (an override that
+ * the next map replaces). Every change of a slot's route gets a new epoch, by which the session
+ * notices requests that are still under way on the old route.
+ * Layer: session. Thread: one worker. Owner: the worker.
+ */
+#ifndef SESSION_UPSTREAM_H
+#define SESSION_UPSTREAM_H
+
+#include "session/env.h"
+
+struct upstream {
+    struct session_env *env;
+    size_t index;                 /* in env->upstreams and the configuration */
+    const struct config_upstream *config;
+    struct slotmap *map;          /* never NULL */
+    struct list_node nodes;       /* struct node.link */
+    struct node **map_nodes;      /* by index in the map */
+    size_t map_node_count;
+    uint32_t epoch;
+    uint16_t base_profile[2];     /* RESP2 and RESP3 with the configured credentials */
+    struct node *route[SLOT_COUNT]; /* NULL: nobody claims the slot */
+    uint32_t slot_epoch[SLOT_COUNT];  /* when the route last changed */
+    uint8_t unstable[SLOT_COUNT / 8]; /* has answered ASK or TRYAGAIN, or the map says so */
+    uint64_t sweep_ms;            /* nodes that no map names are closed after this */
+};
+
+struct upstream *upstream_new(struct session_env *env, size_t index);
+void upstream_free(struct upstream **u);
+
+/* Takes over the caller's reference to a new map and routes by it. */
+void upstream_adopt(struct upstream *u, struct slotmap *m);
+
+/* Routes a slot to the node a MOVED named, until the next map. */
+void upstream_override(struct upstream *u, uint16_t slot, struct node *n);
+
+/* The node of this address, created when it is numeric and new; NULL for an unknown name. */
+struct node *upstream_node(struct upstream *u, const struct addr *a);
+
+/* The slots of n go another way from now on: its shared connection is another one. */
+void upstream_route_changed(struct upstream *u, const struct node *n);
+
+static inline bool upstream_is_unstable(const struct upstream *u, uint16_t slot)
+{
+    return u->unstable[slot >> 3] >> (slot & 7) & 1;
+}
+
+static inline void upstream_set_unstable(struct upstream *u, uint16_t slot)
+{
+    u->unstable[slot >> 3] |= (uint8_t)(1u << (slot & 7));
+}
+
+/* The master of a keyless command: the same for one seed (a client's id) while the map lasts. NULL
+ * when there is none. */
+struct node *upstream_any_master(const struct upstream *u, uint64_t seed);
+
+/* The lowest redis_version of its servers as far as they are known; "0.0.0" before the first. */
+const char *upstream_version(const struct upstream *u);
+
+/* Timeouts of its connections; closes nodes that are no longer named. */
+void upstream_tick(struct upstream *u, uint64_t now_ms);
+
+#endif

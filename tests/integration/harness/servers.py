@@ -1,0 +1,499 @@
+"""redis-server processes on free loopback ports: single servers and clusters.
+
+Every process is started by this module, in a scratch folder, is stopped by its pid, and dies with
+the test process (PR_SET_PDEATHSIG), so that nothing outlives a run. Start processes from the main
+thread only: that signal follows the thread that started the process.
+"""
+import atexit
+import bisect
+import ctypes
+import fcntl
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+from .resp import Conn, Error, OK, encode, show
+
+SLOTS = 16384
+BUS = 10000  # a node's cluster bus listens this far above its port
+# Below the kernel's ephemeral ports (32768 up), so no outgoing connection can sit on one of ours,
+# and such that ports and bus ports never overlap.
+PORT_MIN, PORT_MAX = 11000, 20999
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def die_with_parent():
+    _libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+# -- scratch folder ----------------------------------------------------------------------------
+
+_scratch = None
+
+
+def scratch(name=""):
+    """A folder inside this process's scratch folder, which is removed at exit. With
+    KEYWAY_TEST_KEEP set it stays and its name is printed."""
+    global _scratch
+    if _scratch is None:
+        _scratch = tempfile.mkdtemp(prefix="keyway-test-")
+        if os.environ.get("KEYWAY_TEST_KEEP"):
+            atexit.register(print, "kept:", _scratch)
+        else:
+            atexit.register(shutil.rmtree, _scratch, True)
+    path = os.path.join(_scratch, name)
+    os.makedirs(path, exist_ok=True)
+    return path
+
+
+# -- ports -------------------------------------------------------------------------------------
+
+_port_locks = {}
+
+
+def _bindable(port):
+    with socket.socket() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            s.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def free_port():
+    """A port that nobody listens on, nor on its bus port, kept for this process: each port has a
+    lock file that is held until the process ends, so that runs side by side never collide."""
+    folder = os.path.join(tempfile.gettempdir(), "keyway-ports-%d" % os.getuid())
+    os.makedirs(folder, exist_ok=True)
+    start = random.randrange(PORT_MIN, PORT_MAX + 1)
+    span = PORT_MAX + 1 - PORT_MIN
+    for i in range(span):
+        port = PORT_MIN + (start - PORT_MIN + i) % span
+        if port in _port_locks:
+            continue
+        fd = os.open(os.path.join(folder, str(port)), os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(fd)
+            continue
+        if _bindable(port) and _bindable(port + BUS):
+            _port_locks[port] = fd
+            return port
+        os.close(fd)
+    raise RuntimeError("no free port between %d and %d" % (PORT_MIN, PORT_MAX))
+
+
+# -- hashing -----------------------------------------------------------------------------------
+
+def _crc_table():
+    table = []
+    for byte in range(256):
+        crc = byte << 8
+        for _ in range(8):
+            crc = (crc << 1) ^ 0x1021 if crc & 0x8000 else crc << 1
+        table.append(crc & 0xFFFF)
+    return table
+
+
+_CRC = _crc_table()
+
+
+def key_slot(key):
+    """The hash slot of a key, hash tags respected (CRC16-XMODEM mod 16384)."""
+    if isinstance(key, str):
+        key = key.encode()
+    open_ = key.find(b"{")
+    if open_ >= 0:
+        close = key.find(b"}", open_ + 1)
+        if close > open_ + 1:
+            key = key[open_ + 1:close]
+    crc = 0
+    for byte in key:
+        crc = (crc << 8 & 0xFFFF) ^ _CRC[(crc >> 8) ^ byte]
+    return crc % SLOTS
+
+
+_slot_tags = {}
+
+
+def tag_of_slot(slot):
+    """A short hash tag whose slot is `slot`."""
+    if not _slot_tags:
+        i = 0
+        while len(_slot_tags) < SLOTS:
+            tag = "%x" % i
+            _slot_tags.setdefault(key_slot(tag), tag)
+            i += 1
+    return _slot_tags[slot]
+
+
+def wait_until(what, predicate, timeout=20.0, step=0.02):
+    """Polls until predicate() is true and returns what it returned; fails naming `what`."""
+    end = time.monotonic() + timeout
+    while True:
+        value = predicate()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise AssertionError("not within %.0f s: %s" % (timeout, what))
+        time.sleep(step)
+
+
+# -- one server --------------------------------------------------------------------------------
+
+class Server:
+    """One redis-server process. `args` are extra "--option value" words."""
+
+    def __init__(self, port=None, args=(), cluster=False, node_timeout=2000, conf_text=None):
+        self.port = port or free_port()
+        self.cluster = cluster
+        self.node_timeout = node_timeout
+        self.args = [str(a) for a in args]
+        self.dir = scratch("redis-%d" % self.port)
+        self.log_path = os.path.join(self.dir, "log")
+        self.proc = None
+        self._conn = None
+        if conf_text is not None:
+            with open(os.path.join(self.dir, "nodes.conf"), "w") as f:
+                f.write(conf_text)
+
+    def start(self, wait=True):
+        argv = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", self.dir,
+                "--save", "", "--appendonly", "no", "--logfile", self.log_path,
+                "--enable-debug-command", "yes", "--repl-diskless-sync-delay", "0",
+                "--repl-ping-replica-period", "1", "--databases", "16", "--proto-max-bulk-len",
+                "512mb"]
+        if self.cluster:
+            argv += ["--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf",
+                     "--cluster-node-timeout", str(self.node_timeout),
+                     "--cluster-port", str(self.port + BUS),
+                     "--cluster-replica-validity-factor", "0"]
+        argv += self.args
+        self.proc = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT,
+                                     stdin=subprocess.DEVNULL, preexec_fn=die_with_parent)
+        atexit.register(self.stop)
+        if wait:
+            self.wait_up()
+        return self
+
+    def wait_up(self, timeout=20.0):
+        def answers():
+            if self.proc.poll() is not None:
+                raise AssertionError("redis-server on %d ended with %s: %s" % (
+                    self.port, self.proc.returncode, self.log_tail()))
+            try:
+                with Conn(self.port, timeout=1.0) as c:
+                    return not (isinstance(c.cmd("PING"), Error) and
+                                c.cmd("PING").code == "LOADING")
+            except (OSError, EOFError):
+                return False
+            except Exception:
+                return False
+        wait_until("redis-server on %d answers PING" % self.port, answers, timeout)
+
+    def log_tail(self, size=2000):
+        try:
+            with open(self.log_path, errors="replace") as f:
+                return f.read()[-size:]
+        except OSError as e:
+            return str(e)
+
+    @property
+    def addr(self):
+        return "127.0.0.1:%d" % self.port
+
+    @property
+    def alive(self):
+        return self.proc is not None and self.proc.poll() is None
+
+    def conn(self, **kw):
+        return Conn(self.port, **kw)
+
+    def cmd(self, *args):
+        """A command on a connection of the harness's own, reopened when it broke."""
+        for attempt in (0, 1):
+            try:
+                if self._conn is None:
+                    self._conn = Conn(self.port)
+                return self._conn.cmd(*args)
+            except Exception:
+                if self._conn is not None:
+                    self._conn.close()
+                self._conn = None
+                if attempt or not self.alive:
+                    raise
+        return None
+
+    def ok(self, *args):
+        answer = self.cmd(*args)
+        if isinstance(answer, Error):
+            raise AssertionError("%s answered %r to %s" % (self.addr, answer, show(encode(*args))))
+        return answer
+
+    def info(self, section="everything"):
+        out = {}
+        for line in self.cmd("INFO", section).decode("latin-1").splitlines():
+            if ":" in line:
+                k, v = line.split(":", 1)
+                out[k] = v
+        return out
+
+    def command_calls(self, name):
+        """How often the server executed a command, from its own statistics."""
+        stat = self.info("commandstats").get("cmdstat_" + name.lower(), "calls=0")
+        return int(stat.split("calls=")[1].split(",")[0])
+
+    # Ends.
+
+    def kill(self):
+        """kill -9."""
+        if self.alive:
+            self.proc.send_signal(signal.SIGCONT)
+            self.proc.kill()
+            self.proc.wait()
+        self._drop()
+
+    def stop(self):
+        self.kill()
+
+    def restart(self, wait=True):
+        """Starts again on the same port and folder (nodes.conf stays, data do not)."""
+        self.kill()
+        return self.start(wait)
+
+    def freeze(self):
+        """SIGSTOP: connections stay open, nothing answers."""
+        self.proc.send_signal(signal.SIGSTOP)
+
+    def thaw(self):
+        self.proc.send_signal(signal.SIGCONT)
+
+    def _drop(self):
+        if self._conn is not None:
+            self._conn.close()
+            self._conn = None
+
+
+# -- a cluster ---------------------------------------------------------------------------------
+
+def even_ranges(masters):
+    """[[(first, last)], ...]: the slots dealt out evenly, one range a master."""
+    bounds = [SLOTS * i // masters for i in range(masters + 1)]
+    return [[(bounds[i], bounds[i + 1] - 1)] for i in range(masters)]
+
+
+class Cluster:
+    """n masters and r replicas (dealt round robin). The nodes are born knowing each other: their
+    nodes.conf is written before they start, which spares the handshakes and gives every test
+    the same layout. self.nodes holds all Servers, masters first."""
+
+    def __init__(self, masters=3, replicas=3, node_timeout=2000, args=(), ranges=None):
+        self.node_timeout = node_timeout
+        self.args = list(args)
+        self.ranges = ranges or even_ranges(masters)
+        ports = [free_port() for _ in range(masters + replicas)]
+        self.ids = {p: "%040x" % random.getrandbits(160) for p in ports}
+        self.nodes = []
+        for port in ports:
+            self.nodes.append(Server(port, self.args, True, node_timeout,
+                                     self._nodes_conf(ports, masters, port)))
+        self.masters_at_start = self.nodes[:masters]
+
+    def _nodes_conf(self, ports, masters, me):
+        lines = []
+        for i, port in enumerate(ports):
+            role = "master" if i < masters else "slave"
+            master = "-" if i < masters else self.ids[ports[i % masters]]
+            epoch = i % masters + 1 if i < masters else ports.index(
+                ports[i % masters]) + 1
+            line = "%s 127.0.0.1:%d@%d %s%s %s 0 0 %d connected" % (
+                self.ids[port], port, port + BUS, "myself," if port == me else "", role, master,
+                epoch)
+            if i < masters:
+                for a, b in self.ranges[i]:
+                    line += " %d-%d" % (a, b) if a != b else " %d" % a
+            lines.append(line)
+        lines.append("vars currentEpoch %d lastVoteEpoch 0" % masters)
+        return "\n".join(lines) + "\n"
+
+    def start(self):
+        for node in self.nodes:
+            node.start(wait=False)
+        for node in self.nodes:
+            node.wait_up()
+        self.wait_ok()
+        return self
+
+    def stop(self):
+        for node in self.nodes:
+            node.stop()
+
+    def __enter__(self):
+        return self.start()
+
+    def __exit__(self, *_):
+        self.stop()
+
+    # What the cluster thinks.
+
+    def live(self):
+        return [n for n in self.nodes if n.alive]
+
+    def wait_ok(self, timeout=30.0, replicas=True):
+        """Until every live node says cluster_state:ok, knows the same owners, and every replica's
+        link to its master is up."""
+        def good():
+            owners = set()
+            for node in self.live():
+                if b"cluster_state:ok" not in node.cmd("CLUSTER", "INFO"):
+                    return False
+                mine = self.view(node)
+                owners.add(tuple(sorted((n["id"], tuple(n["slots"])) for n in mine
+                                        if n["slots"])))
+                if replicas:
+                    role = node.cmd("ROLE")
+                    if role[0] == b"slave" and role[3] != b"connected":
+                        return False
+            return len(owners) == 1
+        wait_until("all live nodes say cluster_state:ok and agree", good, timeout, 0.05)
+
+    def view(self, node):
+        """CLUSTER NODES of one node as dictionaries."""
+        out = []
+        for line in node.cmd("CLUSTER", "NODES").decode().splitlines():
+            f = line.split()
+            slots = [tuple(map(int, (s.split("-") * 2)[:2])) for s in f[8:] if s[0] != "["]
+            out.append({"id": f[0], "port": int(f[1].split("@")[0].rsplit(":", 1)[1]),
+                        "flags": f[2].split(","), "master": f[3], "epoch": int(f[6]),
+                        "link": f[7], "slots": slots})
+        return out
+
+    def node_of_port(self, port):
+        return next(n for n in self.nodes if n.port == port)
+
+    def masters(self):
+        """The Servers that own slots, by the view of the first live node."""
+        view = self.view(self.live()[0])
+        return [self.node_of_port(n["port"]) for n in view
+                if "master" in n["flags"] and "fail" not in n["flags"] and n["slots"]]
+
+    def owner(self, key_or_slot):
+        slot = key_or_slot if isinstance(key_or_slot, int) else key_slot(key_or_slot)
+        for n in self.view(self.live()[0]):
+            if any(a <= slot <= b for a, b in n["slots"]):
+                return self.node_of_port(n["port"])
+        raise AssertionError("slot %d has no owner" % slot)
+
+    def replicas_of(self, master):
+        return [self.node_of_port(n["port"]) for n in self.view(master)
+                if n["master"] == self.ids[master.port] and "fail" not in n["flags"]]
+
+    def seeds(self, count=None):
+        return [n.addr for n in self.nodes[:count]]
+
+    def key_on(self, node, prefix="k", n=0):
+        """A key that `node` owns now; another one for each n."""
+        ranges = next(v["slots"] for v in self.view(node) if "myself" in v["flags"])
+        first = [a for a, _ in ranges]
+        i = found = 0
+        while True:
+            key = "%s%d" % (prefix, i)
+            slot = key_slot(key)
+            at = bisect.bisect_right(first, slot) - 1
+            if at >= 0 and slot <= ranges[at][1]:
+                if found == n:
+                    return key
+                found += 1
+            i += 1
+
+    # What a test does to it.
+
+    def flush(self):
+        for node in self.masters():
+            node.ok("FLUSHALL")
+
+    def add_node(self):
+        """An empty master that owns nothing, known to all."""
+        node = Server(None, self.args, True, self.node_timeout).start()
+        self.ids[node.port] = node.cmd("CLUSTER", "MYID").decode()
+        seed = self.live()[0]
+        node.ok("CLUSTER", "MEET", "127.0.0.1", seed.port)
+        self.nodes.append(node)
+        want = len(self.live())
+        wait_until("all nodes know the new one", lambda: all(
+            sum("handshake" not in v["flags"] and "noaddr" not in v["flags"] and
+                v["link"] == "connected" for v in self.view(n)) >= want
+            for n in self.live()), 20)
+        return node
+
+    def begin_move(self, slot, source, target):
+        target.ok("CLUSTER", "SETSLOT", slot, "IMPORTING", self.ids[source.port])
+        source.ok("CLUSTER", "SETSLOT", slot, "MIGRATING", self.ids[target.port])
+
+    def move_keys(self, slot, source, target, batch=100):
+        while True:
+            keys = source.ok("CLUSTER", "GETKEYSINSLOT", slot, batch)
+            if not keys:
+                return
+            source.ok("MIGRATE", "127.0.0.1", target.port, "", 0, 10000, "KEYS", *keys)
+
+    def end_move(self, slot, source, target):
+        new_owner = self.ids[target.port]
+        target.ok("CLUSTER", "SETSLOT", slot, "NODE", new_owner)
+        source.ok("CLUSTER", "SETSLOT", slot, "NODE", new_owner)
+        for node in self.masters():
+            if node is not source and node is not target:
+                node.ok("CLUSTER", "SETSLOT", slot, "NODE", new_owner)
+
+    def move_slot(self, slot, source, target):
+        """A live migration of one slot, as redis-cli's reshard does it."""
+        self.begin_move(slot, source, target)
+        self.move_keys(slot, source, target)
+        self.end_move(slot, source, target)
+
+    def move_slots(self, slots, source, target, stop=None):
+        """Many slots, one after the other; returns how many were moved (stop() ends it early)."""
+        new_owner = self.ids[target.port]
+        others = [n for n in self.masters() if n is not source and n is not target]
+        moved = 0
+        for slot in slots:
+            if stop is not None and stop():
+                break
+            self.begin_move(slot, source, target)
+            self.move_keys(slot, source, target)
+            for node in [target, source] + others:
+                node.ok("CLUSTER", "SETSLOT", slot, "NODE", new_owner)
+            moved += 1
+        return moved
+
+    def failover(self, replica, *how):
+        """CLUSTER FAILOVER [FORCE|TAKEOVER] on a replica; returns when it calls itself master."""
+        answer = replica.cmd("CLUSTER", "FAILOVER", *how)
+        if answer != OK:
+            raise AssertionError("CLUSTER FAILOVER answered %r" % (answer,))
+        wait_until("the replica became master", lambda: replica.cmd("ROLE")[0] == b"master", 15,
+                   0.005)
+
+    def kill_master(self, node):
+        """kill -9 of a master; returns one of its slots, for wait_promoted."""
+        slot = next(v["slots"] for v in self.view(node) if "myself" in v["flags"])[0][0]
+        node.kill()
+        return slot
+
+    def wait_promoted(self, slot, timeout=30.0):
+        """The live node that calls itself the owner of `slot`, as soon as there is one."""
+        def promoted():
+            for node in self.live():
+                for v in self.view(node):
+                    if "myself" in v["flags"] and any(a <= slot <= b for a, b in v["slots"]):
+                        return node
+            return None
+        return wait_until("a node was promoted for slot %d" % slot, promoted, timeout, 0.005)
