@@ -46,9 +46,10 @@ static void *run(void *arg)
 
     log_set_thread("discovery");
     loop_run(&d->loop);
-    /* Blocks belong to the thread that made them. */
+    /* What is left of chains and blocks belongs to the thread that made it. */
     for (size_t i = 0; i < d->count; i++)
         discovery_cluster_free(&d->clusters[i]);
+    chain_thread_end();
     block_thread_end();
     return NULL;
 }
@@ -82,7 +83,7 @@ void discovery_want_refresh(struct discovery *d, size_t upstream)
     CHECK_MAGIC(d, DISCOVERY_MAGIC);
     CHECK(upstream < d->count);
     /* Whoever finds the flag set knows that the wake-up is on its way. */
-    if (!atomic_exchange(&d->clusters[upstream]->wish, true))
+    if (atomic_exchange(&d->clusters[upstream]->wish, 1) == 0)
         loop_wake(&d->loop);
 }
 

@@ -47,7 +47,7 @@ struct discovery_cluster *discovery_cluster_new(const struct config *config, siz
     c->env = (struct node_query_env){loop, &discovery_node_ops, c->conf->user, c->conf->password,
                                      scratch};
     list_init(&c->nodes);
-    atomic_init(&c->wish, false);
+    atomic_init(&c->wish, 0);
     c->use_seeds = true;
     c->judge_ms = UINT64_MAX;
     ev_timer_init(&c->timer, on_timer, 0, 0);
@@ -289,7 +289,7 @@ void discovery_cluster_step(struct discovery_cluster *c)
 {
     uint64_t now = clock_ms(), next;
 
-    if (atomic_exchange(&c->wish, false))
+    if (atomic_exchange(&c->wish, 0) != 0)
         c->wished = true;
     if (c->running && !anyone_pending(c))
         end_round(c, now);

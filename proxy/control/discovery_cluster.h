@@ -80,17 +80,17 @@ struct discovery_cluster {
     discovery_publish_fn *publish;
     void *arg;
     uint64_t random;
+    atomic_uint wish; /* set to 1 by any thread; a word of its own, so that no other is touched */
 
     struct list_node nodes;
     struct slotmap *map;               /* published last; NULL: none yet */
     struct discovery_node **map_nodes; /* the node at the address of each of the map's */
     uint64_t version;
 
-    atomic_bool wish; /* set by any thread */
-    bool wished;      /* seen, and no round has begun since */
-    bool urgent;      /* a round as soon as the rate allows */
-    bool use_seeds;   /* the seeds are asked too */
-    bool silent;      /* nobody answered the last round */
+    bool wished;    /* seen, and no round has begun since */
+    bool urgent;    /* a round as soon as the rate allows */
+    bool use_seeds; /* the seeds are asked too */
+    bool silent;    /* nobody answered the last round */
     uint64_t complained_ms;
 
     uint64_t round; /* number of the round that runs, or ran last; 0: none */

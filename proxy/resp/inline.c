@@ -65,7 +65,7 @@ static const char *read_word(const char *p, const char *end, struct words *w)
 
     for (; p < end; w->len++) {
         if (quote == 0) {
-            if (isspace((unsigned char)*p) || *p == '\0')
+            if (memchr(" \n\r\t", *p, 5) != NULL) /* not every isspace, as in redis-server */
                 return p;
             if (*p == '"' || *p == '\'') {
                 quote = *p++;

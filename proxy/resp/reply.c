@@ -26,6 +26,14 @@ static inline const char *header_number(const char *p, const char *end, int64_t 
     return cr + 2;
 }
 
+/* header_number says INT64_MIN of the smallest integer as of what is none. */
+static bool is_smallest(const char *p, const char *next)
+{
+    static const char text[] = "-9223372036854775808";
+
+    return next - p == sizeof(text) + 2 && memcmp(p + 1, text, sizeof(text) - 1) == 0;
+}
+
 static const char *line_end(const char *p, const char *end)
 {
     const char *cr = p;
@@ -61,6 +69,15 @@ static int64_t children(char type, int64_t n)
     }
 }
 
+/* `left` (0 or 1) bytes of a bulk are still to come, `part` have just been passed: are those of its
+ * CRLF that are among them right? */
+static bool ends_like_bulk(const char *p, uint64_t part, uint64_t left)
+{
+    if (left == 1)
+        return p[-1] == '\r';
+    return p[-1] == '\n' && (part < 2 || p[-2] == '\r');
+}
+
 enum resp_frame_status resp_frame(struct resp_framer *f, const char *buf, size_t len, size_t *used)
 {
     const char *p = buf, *end = buf + len, *next;
@@ -77,6 +94,9 @@ enum resp_frame_status resp_frame(struct resp_framer *f, const char *buf, size_t
 
             p += part;
             f->bulk -= part;
+            /* The CRLF behind a string is where a connection that lost step betrays itself. */
+            if (f->bulk < 2 && part > 0 && !ends_like_bulk(p, part, f->bulk))
+                return RESP_FRAME_BAD;
             if (f->bulk > 0)
                 goto more;
             f->pending--;
@@ -84,6 +104,9 @@ enum resp_frame_status resp_frame(struct resp_framer *f, const char *buf, size_t
         }
         if (p >= end)
             goto more;
+        /* What an attribute contains stands before the last pending element, the reply. */
+        if (f->type == 0 && f->pending == 1 && *p != '|')
+            f->type = *p;
         switch (*p) {
         case '$':
         case '=':
@@ -98,9 +121,16 @@ enum resp_frame_status resp_frame(struct resp_framer *f, const char *buf, size_t
             else
                 f->bulk = (uint64_t)n + 2;
             break;
+        case ':':
+            next = header_number(p, end, &n);
+            if (next == NULL)
+                goto more;
+            if (n == INT64_MIN && !is_smallest(p, next))
+                return RESP_FRAME_BAD;
+            f->pending--;
+            break;
         case '+':
         case '-':
-        case ':':
         case ',':
         case '#':
         case '(':
@@ -126,8 +156,6 @@ enum resp_frame_status resp_frame(struct resp_framer *f, const char *buf, size_t
         default:
             return RESP_FRAME_BAD;
         }
-        if (f->type == 0 && *p != '|')
-            f->type = *p;
         p = next;
     } while (f->pending > 0);
     *used = (size_t)(p - buf);
@@ -158,7 +186,7 @@ static bool next_any(const char **p, const char *end, struct resp_item *out)
     case '=':
     case '!':
         next = header_number(*p, end, &n);
-        if (next == NULL || n < -1 || (n >= 0 && end - next < n + 2))
+        if (next == NULL || n < -1 || (n >= 0 && n > end - next - 2))
             return false;
         out->count = n;
         out->data = next;

@@ -94,6 +94,16 @@ static PRINTF_LIKE(2, 3) enum resp_parse_status bad(struct resp_parser *p, const
     return RESP_PARSE_BAD;
 }
 
+/* To redis-server a line is a C string: what it looks for behind a NUL byte it never finds. */
+static const char *find_in_line(const char *p, const char *end, char wanted)
+{
+    const char *found = memchr(p, wanted, (size_t)(end - p));
+
+    if (found != NULL && memchr(p, '\0', (size_t)(found - p)) != NULL)
+        return NULL;
+    return found;
+}
+
 /* Finds the number between buf[pos] and the CRLF. OK: *value, and *next is the byte after the line.
  * A number that is none gives *value = INT64_MIN. */
 static enum resp_parse_status read_number(const char *buf, size_t pos, size_t len, int64_t *value,
@@ -117,7 +127,7 @@ static enum resp_parse_status read_number(const char *buf, size_t pos, size_t le
             }
         }
     }
-    cr = memchr(p, '\r', (size_t)(end - p));
+    cr = find_in_line(p, end, '\r');
     if (cr == NULL || cr + 1 >= end)
         return cr == NULL && end - p >= LINE_MAX_BYTES ? RESP_PARSE_BAD : RESP_PARSE_MORE;
     if (!resp_parse_int(p, (size_t)(cr - p), value))
@@ -160,6 +170,19 @@ static enum resp_parse_status array_header(struct resp_parser *p, const char *bu
     return RESP_PARSE_OK;
 }
 
+/* redis-server complains of the first byte only when the line is complete. */
+static enum resp_parse_status not_a_bulk(struct resp_parser *p, const char *buf, size_t len)
+{
+    const char *line = buf + p->pos, *end = buf + len;
+    const char *cr = find_in_line(line, end, '\r');
+
+    if (cr != NULL && cr + 1 < end)
+        return bad(p, "ERR Protocol error: expected '$', got '%c'", *line);
+    if (cr == NULL && end - line > LINE_MAX_BYTES)
+        return bad(p, "ERR Protocol error: too big bulk count string");
+    return RESP_PARSE_MORE;
+}
+
 static enum resp_parse_status bulk_header(struct resp_parser *p, const char *buf, size_t len)
 {
     int64_t n;
@@ -168,13 +191,13 @@ static enum resp_parse_status bulk_header(struct resp_parser *p, const char *buf
 
     if (p->pos >= len)
         return RESP_PARSE_MORE;
+    if (UNLIKELY(buf[p->pos] != '$'))
+        return not_a_bulk(p, buf, len);
     st = read_number(buf, p->pos + 1, len, &n, &next);
     if (st == RESP_PARSE_BAD)
         return bad(p, "ERR Protocol error: too big bulk count string");
     if (st != RESP_PARSE_OK)
         return st;
-    if (buf[p->pos] != '$')
-        return bad(p, "ERR Protocol error: expected '$', got '%c'", buf[p->pos]);
     if (n < 0 || n > p->limits.max_bulk)
         return bad(p, "ERR Protocol error: invalid bulk length");
     if (next + (uint64_t)n + 2 > p->limits.max_request)
@@ -212,7 +235,7 @@ static enum resp_parse_status parse_array(struct resp_parser *p, const char *buf
 static enum resp_parse_status parse_inline(struct resp_parser *p, const char *buf, size_t len,
                                            struct resp_request *out, size_t *used)
 {
-    const char *newline = memchr(buf + p->pos, '\n', len - p->pos);
+    const char *newline = find_in_line(buf, buf + len, '\n');
     struct inline_request r;
     size_t line;
 
@@ -220,7 +243,6 @@ static enum resp_parse_status parse_inline(struct resp_parser *p, const char *bu
         if (len > LINE_MAX_BYTES)
             return bad(p, "ERR Protocol error: too big inline request");
         p->state = INLINE_TEXT;
-        p->pos = (uint32_t)len;
         return RESP_PARSE_MORE;
     }
     line = (size_t)(newline - buf);

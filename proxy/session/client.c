@@ -13,7 +13,12 @@
 
 static void run_task(struct loop_task *t)
 {
-    client_input_continue(CONTAINER_OF(t, struct client, task));
+    struct client *c = CONTAINER_OF(t, struct client, task);
+
+    if (UNLIKELY(c->doomed))
+        client_close(c);
+    else
+        client_input_continue(c);
 }
 
 struct client *client_new(struct session_env *env, int fd, uint64_t id, uint16_t listener)
@@ -135,7 +140,7 @@ static void output_limit(struct client *c)
 {
     const struct config_client *limits = &c->env->config->client;
 
-    if (LIKELY(c->stream.out.bytes <= limits->output_pause))
+    if (LIKELY(c->stream.out.bytes <= limits->output_pause) || c->doomed)
         return;
     client_hold(c, HOLD_OUTPUT);
     c->stream.notify_drained = true;
@@ -145,7 +150,9 @@ static void output_limit(struct client *c)
              (unsigned long long)c->id, c->stream.out.bytes,
              (unsigned long long)limits->output_max);
     METRIC_ADD(&c->env->metrics, clients_closed_output, 1);
-    client_close(c);
+    /* Whoever added the output is still at work on the client: it closes in the next turn. */
+    c->doomed = true;
+    loop_add_task(c->env->loop, &c->task);
 }
 
 static void pop_head(struct client *c)

@@ -26,6 +26,7 @@ struct partial {
     struct resp_parser *parser; /* state of the unfinished request that begins at `start` */
     struct block *block;        /* bytes start..block->len */
     uint32_t start;
+    bool unfinished; /* they are the begin of a request; false: whole ones wait to be parsed */
 };
 
 /* What a client told us about itself; allocated when it does. */
@@ -39,6 +40,7 @@ struct client {
     uint8_t proto;       /* 2 or 3 */
     bool closing;        /* nothing more is read; closes when all is answered and written */
     bool ended;          /* the client sends no more, but what it sent is answered */
+    bool doomed;         /* over client.output_max: closes in the next turn */
     bool in_multi;       /* a MULTI was refused: so is everything up to EXEC or DISCARD */
     struct stream stream;
     struct session_env *env;

@@ -22,13 +22,15 @@ void client_input_drop(struct client *c)
 }
 
 /* Parses and dispatches from buf. Returns the bytes used up; a request that has to wait is not.
- * `block` is where buf is, when a large request may be handed over by reference. */
+ * `block` is where buf is, when a large request may be handed over by reference. *unfinished: what is
+ * left is the begin of a request; else it stopped before whole ones. */
 static size_t parse_requests(struct client *c, struct resp_parser *parser, const char *buf,
-                             size_t len, struct block *block)
+                             size_t len, struct block *block, bool *unfinished)
 {
     size_t pos = 0, used;
     struct resp_request req;
 
+    *unfinished = false;
     for (int n = 0; n < FAIR_REQUESTS && pos < len && c->hold == 0;) {
         switch (resp_parse(parser, buf + pos, len - pos, &req, &used)) {
         case RESP_PARSE_OK:
@@ -43,6 +45,7 @@ static size_t parse_requests(struct client *c, struct resp_parser *parser, const
             pos += used;
             break;
         case RESP_PARSE_MORE:
+            *unfinished = true;
             return pos;
         case RESP_PARSE_BAD:
             dispatch_protocol_error(c, resp_parser_error(parser));
@@ -53,7 +56,7 @@ static size_t parse_requests(struct client *c, struct resp_parser *parser, const
 }
 
 /* Keeps the unparsed end of the scratch buffer. */
-static void keep_rest(struct client *c, const char *p, size_t len)
+static void keep_rest(struct client *c, const char *p, size_t len, bool unfinished)
 {
     const struct config_client *limits = &c->env->config->client;
     struct resp_limits rl = {.max_bulk = (uint32_t)limits->max_bulk,
@@ -66,6 +69,7 @@ static void keep_rest(struct client *c, const char *p, size_t len)
     q->block = block_new(MAX(len + READ_MIN, need));
     memcpy(q->block->data, p, len);
     q->block->len = (uint32_t)len;
+    q->unfinished = unfinished;
     c->partial = q;
 }
 
@@ -77,19 +81,20 @@ static void parse_partial(struct client *c)
     uint32_t left;
     size_t used;
 
-    used = parse_requests(c, p->parser, b->data + p->start, b->len - p->start, b);
+    used = parse_requests(c, p->parser, b->data + p->start, b->len - p->start, b,
+                          &p->unfinished);
     if (c->partial != p)
         return; /* the client is closing: dropped meanwhile */
     p->start += (uint32_t)used;
     left = b->len - p->start;
-    if (left == 0 && resp_parser_idle(p->parser)) {
+    if (left == 0) {
         client_input_drop(c);
         return;
     }
     if (p->start == 0)
         return;
     /* Requests that refer to the block keep it as it is; what is left moves to a new one. */
-    if (b->refs > 1 || !resp_parser_idle(p->parser)) {
+    if (b->refs > 1 || p->unfinished) {
         struct block *fresh = block_new(MAX(left + READ_MIN, resp_parser_need(p->parser)));
 
         memcpy(fresh->data, b->data + p->start, left);
@@ -107,7 +112,7 @@ static void after_parse(struct client *c)
     if (!stream_is_open(&c->stream) || c->closing)
         return;
     /* Stopped by the fairness limit with whole requests left: go on in the next turn. */
-    if (p != NULL && c->hold == 0 && resp_parser_idle(p->parser) && p->block->len > p->start)
+    if (p != NULL && c->hold == 0 && !p->unfinished)
         loop_add_task(c->env->loop, &c->task);
 }
 
@@ -140,6 +145,7 @@ static struct span read_span(struct stream *s)
 static void on_data(struct stream *s, size_t n)
 {
     struct client *c = CONTAINER_OF(s, struct client, stream);
+    bool unfinished;
     size_t used;
 
     c->active_s = (uint32_t)(c->env->loop->now_ms / 1000);
@@ -149,10 +155,10 @@ static void on_data(struct stream *s, size_t n)
         after_parse(c);
         return;
     }
-    used = parse_requests(c, c->env->parser, c->env->scratch, n, NULL);
+    used = parse_requests(c, c->env->parser, c->env->scratch, n, NULL, &unfinished);
     if (UNLIKELY(used < n)) {
         if (stream_is_open(&c->stream) && !c->closing)
-            keep_rest(c, c->env->scratch + used, n - used);
+            keep_rest(c, c->env->scratch + used, n - used, unfinished);
         after_parse(c);
     }
     resp_parser_reset(c->env->parser);

@@ -240,8 +240,6 @@ static enum dispatch_result split_over_slots(struct client *c, const struct comm
 {
     if (!c->env->config->split_multikey)
         return reply_error(c, cmd, ERROR_CROSSSLOT);
-    if (k->step > 1 && (r->argc - k->first) % k->step != 0)
-        return wrong_arity(c, cmd);
     for (uint32_t i = 0; i < k->count; i++) {
         uint32_t arg = k->first + i * k->step;
         uint16_t slot = key_slot(resp_arg_ptr(r, arg), resp_arg_len(r, arg));
@@ -294,6 +292,8 @@ static enum dispatch_result dispatch_keys(struct client *c, const struct command
         return unsupported(c, cmd, r, " BLOCK");
     if (command_keys_range(cmd, r, &k) != COMMAND_KEYS_OK || k.count == 0)
         return dispatch_any(c, cmd, r, block); /* a server words the error */
+    if (UNLIKELY(k.step > 1) && cmd->last < 0 && (r->argc - k.first) % k.step != 0)
+        return wrong_arity(c, cmd); /* a key without its value */
     slot = key_slot(resp_arg_ptr(r, k.first), resp_arg_len(r, k.first));
     if (LIKELY(k.count == 1))
         return send_to_slot(c, cmd, r, block, slot);
@@ -316,15 +316,10 @@ static enum dispatch_result dispatch_all(struct client *c, const struct command 
 
 /* --- the one entrance --- */
 
-/* While a MULTI is refused, everything up to EXEC or DISCARD is. */
+/* While a MULTI is refused, everything up to EXEC or DISCARD is; QUIT and RESET act at once. */
 static enum dispatch_result refused_multi(struct client *c, const struct command *cmd)
 {
-    if (cmd != NULL && cmd->local == LOCAL_QUIT) {
-        c->in_multi = false;
-        return DISPATCH_WAIT;
-    }
-    if (cmd != NULL && (cmd->local == LOCAL_EXEC || cmd->local == LOCAL_DISCARD ||
-                        cmd->local == LOCAL_RESET))
+    if (cmd != NULL && (cmd->local == LOCAL_EXEC || cmd->local == LOCAL_DISCARD))
         c->in_multi = false;
     return reply_error(c, cmd, cmd != NULL && cmd->local == LOCAL_EXEC ? ERROR_EXECABORT
                                                                        : ERROR_MULTI_REFUSED);
@@ -336,12 +331,9 @@ enum dispatch_result dispatch_request(struct client *c, const struct resp_reques
     const struct command *cmd = command_find(r);
 
     METRIC_ADD(&c->env->metrics, requests, 1);
-    if (UNLIKELY(c->in_multi)) {
-        enum dispatch_result d = refused_multi(c, cmd);
-
-        if (d == DISPATCH_DONE)
-            return d;
-    }
+    if (UNLIKELY(c->in_multi) &&
+        (cmd == NULL || (cmd->local != LOCAL_QUIT && cmd->local != LOCAL_RESET)))
+        return refused_multi(c, cmd);
     if (UNLIKELY(cmd == NULL))
         return unknown_command(c, r);
     c->last_command = cmd->name;

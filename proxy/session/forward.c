@@ -79,6 +79,23 @@ void forward_new(struct client *c, struct request *r, const char *bytes, uint32_
         client_hold(c, HOLD_BARRIER);
 }
 
+void forward_to(struct client *c, struct request *r, struct beconn *conn, const char *bytes,
+                uint32_t len)
+{
+    memcpy(beconn_reserve(conn, len), bytes, len);
+    beconn_commit(conn, &r->be, len, 0, 1);
+    account_sent(c, r);
+}
+
+struct beconn *forward_connection_now(struct client *c, struct node *n)
+{
+    struct beconn *conn = node_shared(n, c->profile);
+
+    if (conn == NULL || conn->state == BECONN_READY || n->outage_ms == 0)
+        return conn;
+    return NULL;
+}
+
 void forward_again(struct client *c, struct request *r, struct beconn *conn, bool asking)
 {
     size_t prefix = asking ? ASKING_LEN : 0;
@@ -152,6 +169,13 @@ static void answered(struct client *c, struct request *r, const struct bereply *
     }
 }
 
+/* A held client goes on when everything it had under way is answered. */
+static inline void held_client_moved(struct client *c)
+{
+    if (UNLIKELY((c->hold & HOLD_REFUSED) != 0 && c->inflight == 0))
+        redirect_wake(c->env);
+}
+
 static void on_reply(struct beconn *conn, struct bereq *be, const struct bereply *reply)
 {
     struct request *r = CONTAINER_OF(be, struct request, be);
@@ -163,7 +187,8 @@ static void on_reply(struct beconn *conn, struct bereq *be, const struct bereply
     give_back(conn);
     if (UNLIKELY(reply->type == '-'))
         why = redirect_classify(u, n, r, reply);
-    if (UNLIKELY(n->outage_ms != 0) && why == REFUSAL_NONE)
+    /* A server that loads its data answers INFO all the same: that ends no outage. */
+    if (UNLIKELY(n->outage_ms != 0) && why == REFUSAL_NONE && r->slot != SLOT_NONE)
         node_answers(u->env, n);
     if (UNLIKELY(c == NULL)) {
         redirect_drop_target(r);
@@ -175,8 +200,7 @@ static void on_reply(struct beconn *conn, struct bereq *be, const struct bereply
         redirect_hold(c, r, why);
     else
         answered(c, r, reply);
-    if (UNLIKELY(c->refused > 0 && c->inflight == 0))
-        redirect_wake(u->env);
+    held_client_moved(c);
 }
 
 static void answer_unknown(struct client *c, struct request *r)
@@ -213,8 +237,7 @@ static void on_lost(struct beconn *conn, struct bereq *be, enum bereq_loss loss)
         answer_unknown(c, r);
     else
         redirect_hold(c, r, REFUSAL_LOST);
-    if (c->refused > 0 && c->inflight == 0)
-        redirect_wake(u->env);
+    held_client_moved(c);
 }
 
 static void on_piece(struct beconn *conn, struct bereq *be, struct block *b, uint32_t off,

@@ -13,6 +13,10 @@
 void forward_new(struct client *c, struct request *r, const char *bytes, uint32_t len,
                  struct block *block);
 
+/* Sends a new request without a slot on this connection, and nowhere else. */
+void forward_to(struct client *c, struct request *r, struct beconn *conn, const char *bytes,
+                uint32_t len);
+
 /* Sends a refused request again, from its own bytes; `asking`: preceded by ASKING. */
 void forward_again(struct client *c, struct request *r, struct beconn *conn, bool asking);
 
@@ -23,6 +27,10 @@ bool forward_must_wait(const struct client *c, uint16_t slot);
 /* A connection of this kind is the one that r has to take: shared, or leased when r is large. NULL
  * while the node cannot be reached. */
 struct beconn *forward_connection(struct client *c, struct node *n, uint32_t len);
+
+/* The shared connection to a node for what is not worth waiting for: NULL during an outage, unless
+ * the node still answers. An attempt to reach it again is started when it is due. */
+struct beconn *forward_connection_now(struct client *c, struct node *n);
 
 extern const struct beconn_ops forward_ops;
 

@@ -30,6 +30,8 @@ enum dispatch_result local_dispatch(struct client *c, const struct command *cmd,
     if (out.bytes > 0)
         client_reply(c, cmd, &out);
     chain_clear(&out);
+    if (UNLIKELY(c->queued >= c->env->config->client.max_pipeline))
+        client_hold(c, HOLD_PIPELINE); /* they wait behind requests under way */
     if (cmd->local == LOCAL_QUIT && stream_is_open(&c->stream))
         client_close_when_answered(c);
     return DISPATCH_DONE;
@@ -80,7 +82,7 @@ HANDLER(SELECT)
 
     UNUSED;
     if (!resp_arg_int(r, 1, &db))
-        resp_write_error(out, "ERR invalid DB index");
+        error_write(out, ERROR_NOT_INTEGER);
     else if (db != 0)
         error_write(out, ERROR_SELECT_CLUSTER);
     else

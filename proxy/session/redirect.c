@@ -9,6 +9,8 @@
 
 /* How long a node that answered "not now" is left alone before one request tries it again. */
 #define PROBE_MS 10
+/* The longest wait before a request that is sent round in circles is sent again. */
+#define CIRCLE_MS 500
 
 void redirect_drop_target(struct request *r)
 {
@@ -16,6 +18,12 @@ void redirect_drop_target(struct request *r)
         r->ask_node->holds--;
     r->refusal = REFUSAL_NONE;
     r->ask_node = NULL;
+}
+
+/* Sent round in circles, or to nobody: the news is still spreading. */
+static uint64_t redirect_delay(const struct request *r)
+{
+    return MIN((uint64_t)PROBE_MS << MIN(r->redirects, 6u), (uint64_t)CIRCLE_MS);
 }
 
 enum refusal redirect_classify(struct upstream *u, struct node *n, struct request *r,
@@ -36,7 +44,7 @@ enum refusal redirect_classify(struct upstream *u, struct node *n, struct reques
         if (info.target != NULL)
             upstream_override(u, r->slot, info.target);
         if (info.target == NULL || r->redirects > 2)
-            r->client->retry_at_ms = clock_ms() + PROBE_MS; /* the news is still spreading */
+            r->client->retry_at_ms = clock_ms() + redirect_delay(r);
         env->hooks->want_refresh(env, u->index);
         break;
     case REFUSAL_ASK:
@@ -46,6 +54,8 @@ enum refusal redirect_classify(struct upstream *u, struct node *n, struct reques
         r->ask_node = info.target;
         if (r->ask_node != NULL)
             r->ask_node->holds++;
+        if (info.target == NULL || r->redirects > 2)
+            r->client->retry_at_ms = clock_ms() + redirect_delay(r);
         env->hooks->want_refresh(env, u->index);
         break;
     case REFUSAL_TRYAGAIN:
@@ -106,6 +116,10 @@ void redirect_hold(struct client *c, struct request *r, enum refusal why)
 
     if (why != REFUSAL_ASK)
         redirect_drop_target(r);
+    if (r->slot == SLOT_NONE) { /* it was for one server only, and not to be waited for */
+        answer_error(c, r, error_of(why));
+        return;
+    }
     r->state = REQUEST_REFUSED;
     r->refusal = (uint8_t)why;
     if (env->held_bytes + r->be.len > limits->ride_through_bytes) {
@@ -118,7 +132,7 @@ void redirect_hold(struct client *c, struct request *r, enum refusal why)
     }
     env->held_bytes += r->be.len;
     c->refused++;
-    if (c->refused == 1) {
+    if ((c->hold & HOLD_REFUSED) == 0) {
         c->held_since_ms = clock_ms();
         c->wait_version = c->up->map->version;
         client_hold(c, HOLD_REFUSED);
@@ -276,7 +290,8 @@ static void try_client(struct client *c, uint64_t now)
     if (c->inflight > 0)
         return;
     resume_client(c, now);
-    if (!stream_is_open(&c->stream) || c->refused > 0)
+    /* Held until what was sent again is answered: nothing may overtake it. */
+    if (!stream_is_open(&c->stream) || c->refused > 0 || c->inflight > 0)
         return;
     redirect_stop_waiting(c);
     client_unhold(c, HOLD_REFUSED);

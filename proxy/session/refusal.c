@@ -77,8 +77,8 @@ enum refusal refusal_parse(struct upstream *u, const struct node *n, const struc
         size_t word = *p == 'M' ? 6 : 4;
 
         why = *p == 'M' ? REFUSAL_MOVED : REFUSAL_ASK;
-        if (r->slot == SLOT_NONE || !parse_target(n, r, p + word, len - word, &target))
-            return REFUSAL_NONE;
+        if (!parse_target(n, r, p + word, len - word, &target))
+            return script ? REFUSAL_NONE : why; /* no target: the next map tells */
         if (script && !node_known(u, &target))
             return REFUSAL_NONE;
         info->target = upstream_node(u, &target);

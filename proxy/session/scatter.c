@@ -24,7 +24,10 @@ static void scatter_free(struct session_env *env, struct scatter *s)
         s->parts = p->next;
         request_free(env, p);
     }
-    free(s->data);
+    if (s->drop != NULL)
+        s->drop(s->data);
+    else
+        free(s->data);
     free(s);
 }
 
@@ -105,6 +108,15 @@ struct request *scatter_add(struct client *c, struct request *parent, uint16_t s
     link_part(parent->scatter, p);
     forward_new(c, p, bytes, len, NULL);
     return p;
+}
+
+void scatter_add_to(struct client *c, struct request *parent, struct beconn *conn,
+                    const char *bytes, uint32_t len)
+{
+    struct request *p = part_new(c, parent, SLOT_NONE);
+
+    link_part(parent->scatter, p);
+    forward_to(c, p, conn, bytes, len);
 }
 
 void scatter_masters(struct client *c, const struct command *cmd, const struct resp_request *r)

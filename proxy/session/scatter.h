@@ -21,6 +21,7 @@ struct scatter {
     uint32_t pending;              /* parts without a reply, and one for the builder */
     uint32_t keys;                 /* keys of the parent */
     void *data;                    /* of finish; freed with the scatter */
+    void (*drop)(void *data);      /* how to free it; NULL: free() */
     uint32_t order[];              /* ordinals of the keys, part by part (request.first, count) */
 };
 
@@ -37,6 +38,10 @@ struct request *scatter_open(struct client *c, const struct command *cmd,
 /* Adds a part and sends it to the node that serves `slot`. */
 struct request *scatter_add(struct client *c, struct request *parent, uint16_t slot,
                             const char *bytes, uint32_t len);
+/* Adds a part and sends it on this connection. It is for that server alone: if it cannot be answered
+ * now, the part fails at once (request.failed) instead of being held. */
+void scatter_add_to(struct client *c, struct request *parent, struct beconn *conn,
+                    const char *bytes, uint32_t len);
 /* All parts are added: from now on the last reply finishes it. The parent may be gone after. */
 void scatter_close(struct client *c, struct request *parent);
 

@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "session/forward.h"
+#include "session/info.h"
 #include "session/long_reply.h"
 #include "session/redirect.h"
 
@@ -40,6 +41,7 @@ void session_env_init(struct session_env *env)
     env->scratch = xmalloc(CLIENT_SCRATCH);
     env->parser = resp_parser_new(&limits);
     env->reparser = resp_parser_new(&limits);
+    env->info = info_cache_new(env);
     backend_env_init(env);
     env->upstream_count = env->config->upstream_count;
     env->upstreams = xcalloc(env->upstream_count, sizeof(*env->upstreams));
@@ -50,6 +52,7 @@ void session_env_init(struct session_env *env)
 void session_env_deinit(struct session_env *env)
 {
     session_close_all(env);
+    info_cache_free(&env->info);
     for (size_t i = 0; i < env->upstream_count; i++)
         upstream_free(&env->upstreams[i]);
     free(env->upstreams);

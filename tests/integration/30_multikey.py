@@ -177,6 +177,7 @@ class Errors(Case):
                     time.sleep(0.001)
                 c.reset() if cut % 2 else c.close()
             self.expect(other, "PING", PONG)
+            keys = [k + ":2" for k in keys]  # what the dead left under way may still be written
             self.expect(other, ["MSET"] + [x for k in keys for x in (k, "after")], OK)
             self.expect(other, ["MGET"] + keys, [b"after"] * 3)
 
@@ -200,6 +201,7 @@ class Errors(Case):
                 self.expect(c, "PING", PONG)
         finally:
             stuck.thaw()
+        keys = [setup.cluster.key_on(m, "after") for m in setup.cluster.masters()]
         with setup.proxy.conn() as c:
             self.expect(c, ["MSET"] + [x for k in keys for x in (k, "z")], OK)
             self.expect(c, ["MGET"] + keys, [b"z"] * 3)

@@ -39,8 +39,9 @@ class Connection(Case):
         if STANDIN:
             self.skipTest("needs a cluster")
         with setup.proxy.conn() as c:
-            want = setup.cluster.masters()[0].cmd("SELECT", "1")
-            self.same_reply("SELECT 1", want, c.cmd("SELECT", "1"))
+            for n in ("1", "15", "16", "99999", "-1", "x", "1x", ""):
+                want = setup.cluster.masters()[0].cmd("SELECT", n)
+                self.same_reply("SELECT " + n, want, c.cmd("SELECT", n))
 
     def test_reset(self):
         with setup.proxy.conn(protocol=3) as c:
@@ -317,7 +318,7 @@ class Refused(Case):
     """What needs a later stage says so in one way, and never half does it."""
     LINES = ["BLPOP a 1", "BRPOP a 1", "BRPOPLPUSH {a} {a}b 1", "BLMOVE {a} {a}b LEFT LEFT 1",
              "BLMPOP 1 1 a LEFT", "BZPOPMIN a 1", "BZPOPMAX a 1", "BZMPOP 1 1 a MIN", "WATCH a",
-             "SUBSCRIBE c", "PSUBSCRIBE c*", "SSUBSCRIBE c", "MONITOR"]
+             "SUBSCRIBE c", "PSUBSCRIBE c*", "SSUBSCRIBE c", "MONITOR", "MIGRATE h 1 k 0 1"]
 
     def setUp(self):
         if STANDIN:

@@ -247,8 +247,8 @@ class Scan(Case):
         first, last = cluster.owner(0), cluster.owner(SLOTS - 1)
         moved = list(range(SLOTS - 400, SLOTS - 200))
         s = Scanner(self, setup.proxy.port, "COUNT", "30")
+        more, at = True, 0
         try:
-            more, at = True, 0
             while more:
                 more = s.step()
                 if s.steps > 20 and at < len(moved):  # a few slots between any two steps
@@ -290,9 +290,8 @@ class Scan(Case):
         if STANDIN:
             self.skipTest("needs a cluster")
         cluster = setup.cluster
-        source, target = cluster.masters()[0], cluster.masters()[1]
         slot = 7
-        assert cluster.owner(slot) is source
+        source, target = cluster.owner(slot), cluster.owner(SLOTS - 1)
         tag = tag_of_slot(slot)
         with setup.proxy.conn() as c:
             keys = fill(c, 500)

@@ -88,7 +88,8 @@ class Garbage(Case):
             got = raw_exchange(setup.proxy.port, cases)
         want = raw_exchange(setup.oracle.port, cases)
         for case, w, g in zip(cases[1:4], want[1:4], got[1:4]):
-            self.same_reply(case, "%r, closed: %s" % w, "%r, closed: %s" % g)
+            # The server drops what it had to say before; whether that was sent is a matter of luck.
+            self.assertEqual(w[1], g[1], "closed? sent %r, expected %r, got %r" % (case, w, g))
 
     def test_arguments_without_end(self):
         """Counts and lengths that promise more than anybody can hold cost nothing until they come."""
@@ -154,6 +155,7 @@ class Comings(Case):
         if STANDIN:
             self.skipTest("needs the proxy")
         with Proxy(setup.cluster.seeds(), config="client:\n  max_clients: 20\n").wait_start() as p:
+            time.sleep(0.3)  # the connections that waited for the start are gone
             conns = [p.conn() for _ in range(20)]
             for c in conns:
                 self.assertEqual(PONG, c.cmd("PING"))

@@ -19,12 +19,16 @@ class Setup:
     def __init__(self):
         self.cluster = self.proxy = self.oracle = None
 
-    def start(self, oracle=True, cluster=True, proxy_args=(), workers=2, cluster_args=(), **kw):
+    def start(self, oracle=True, cluster=True, proxy_args=(), workers=2, cluster_args=(),
+              node_timeout=15000, **kw):
+        """node_timeout: long unless the file is about failing nodes, so that a busy machine does
+        not make the cluster fail by itself."""
         if oracle:
             self.oracle = Server().start()
         try:
             if cluster and not STANDIN:
-                self.cluster = Cluster(args=cluster_args, **kw).start()
+                self.cluster = Cluster(args=cluster_args, node_timeout=node_timeout,
+                                       **kw).start()
             if cluster:
                 seeds = self.cluster.seeds(3) if self.cluster else []
                 self.proxy = Proxy(seeds, proxy_args, workers).start().wait_routes()

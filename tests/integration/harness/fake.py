@@ -70,6 +70,9 @@ class FakeConn:
         self.dead = True
         try:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            # The socket lives on, and no RST leaves, while its own thread waits in recv: this
+            # ends the wait and sends nothing by itself.
+            self.sock.shutdown(socket.SHUT_RD)
         except OSError:
             pass
         self.sock.close()

@@ -98,7 +98,7 @@ SCRIPTS = {
         COPY {k} {k}5 REPLACE | TOUCH {k} {k}5 {k}none | OBJECT ENCODING {k} | OBJECT REFCOUNT {k}
         #OBJECT IDLETIME {k} | OBJECT FREQ {k} | OBJECT ENCODING none | ?MEMORY USAGE {k}
         MEMORY USAGE none | DUMP none | DUMP {k} | UNLINK {k} {k}none | DEL {k}4 {k}5 {k}none | DEL {k}
-        MIGRATE 127.0.0.1 1 {k}none 0 100 | SET {k} 12345 | OBJECT ENCODING {k} | EXPIRE {k} -1 | GET {k}
+        SET {k} 12345 | OBJECT ENCODING {k} | EXPIRE {k} -1 | GET {k}
         EXPIRE {k} abc | RESTORE {k} 0 bad""",
     "scripts": """
         EVAL 'return_1' 0 | SET {e} 5 | EVAL return(redis.call('incr',KEYS[1])) 1 {e}
@@ -125,8 +125,8 @@ ELSEWHERE = {
     "blpop", "brpop", "brpoplpush", "blmove", "blmpop", "bzpopmin", "bzpopmax", "bzmpop",
     # transactions and channels: likewise
     "watch", "spublish", "ssubscribe", "sunsubscribe",
-    # for the servers among themselves
-    "restore-asking",
+    # for the servers among themselves, or their operators
+    "restore-asking", "migrate",
     # a cluster has one database: MOVE means something else on a plain server
     "move",
 }

@@ -319,9 +319,9 @@ class Conn:
         old = self.sock.gettimeout()
         self.sock.settimeout(seconds)
         try:
-            data = self.sock.recv(1, socket.MSG_PEEK)
-            return False if data or data == b"" else True
-        except socket.timeout:
+            self.sock.recv(1, socket.MSG_PEEK)
+            return False  # bytes, or the end
+        except (socket.timeout, BlockingIOError):
             return True
         except ConnectionResetError:
             return False

@@ -376,6 +376,10 @@ class Cluster:
                         "link": f[7], "slots": slots})
         return out
 
+    def half_moved(self):
+        """True when some live node has a slot marked as migrating or importing."""
+        return any("[" in n.cmd("CLUSTER", "NODES").decode() for n in self.live())
+
     def node_of_port(self, port):
         return next(n for n in self.nodes if n.port == port)
 
@@ -432,6 +436,8 @@ class Cluster:
             sum("handshake" not in v["flags"] and "noaddr" not in v["flags"] and
                 v["link"] == "connected" for v in self.view(n)) >= want
             for n in self.live()), 20)
+        wait_until("the new node serves", lambda: b"cluster_state:ok" in node.cmd(
+            "CLUSTER", "INFO"), 20)
         return node
 
     def begin_move(self, slot, source, target):
@@ -453,6 +459,15 @@ class Cluster:
             if node is not source and node is not target:
                 node.ok("CLUSTER", "SETSLOT", slot, "NODE", new_owner)
 
+    def wait_epochs(self, timeout=10.0):
+        """Until all masters tell the same epochs and slots. A slot that goes back and forth faster
+        than that can end with the wrong owner: a message that was under way claims it back."""
+        def agree():
+            return len({tuple(sorted((v["id"], v["epoch"], tuple(v["slots"]))
+                                     for v in self.view(n) if v["slots"]))
+                        for n in self.masters()}) == 1
+        wait_until("all masters agree on epochs and slots", agree, timeout, 0.005)
+
     def move_slot(self, slot, source, target):
         """A live migration of one slot, as redis-cli's reshard does it."""
         self.begin_move(slot, source, target)
@@ -461,6 +476,7 @@ class Cluster:
 
     def move_slots(self, slots, source, target, stop=None):
         """Many slots, one after the other; returns how many were moved (stop() ends it early)."""
+        self.wait_epochs()
         new_owner = self.ids[target.port]
         others = [n for n in self.masters() if n is not source and n is not target]
         moved = 0

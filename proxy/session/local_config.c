@@ -1,0 +1,224 @@
+/*
+ * local_config.c - CONFIG GET: one master is asked, and what a client would act upon is what the
+ * proxy itself holds to. Passwords are not shown.
+ */
+#include <fnmatch.h>
+#include <inttypes.h>
+#include <stdarg.h>
+
+#include "base/alloc.h"
+#include "resp/write.h"
+#include "session/forward.h"
+#include "session/local.h"
+#include "session/scatter.h"
+
+/* Values of the proxy in place of a server's. */
+struct own_value {
+    const char *name;
+    char text[ADDR_HOST_MAX + 1];
+};
+
+#define OWN_MAX 8
+
+struct own_values {
+    size_t count;
+    struct own_value list[OWN_MAX];
+};
+
+static const char *const hidden[] = {
+    "requirepass", "masterauth", "primaryauth", "tls-key-file-pass", "tls-client-key-file-pass",
+};
+
+static void add_own(struct own_values *own, const char *name, const char *fmt, ...)
+    PRINTF_LIKE(3, 4);
+
+static void add_own(struct own_values *own, const char *name, const char *fmt, ...)
+{
+    struct own_value *v = &own->list[own->count++];
+    va_list ap;
+
+    CHECK(own->count <= OWN_MAX);
+    v->name = name;
+    va_start(ap, fmt);
+    vsnprintf(v->text, sizeof(v->text), fmt, ap);
+    va_end(ap);
+}
+
+/* An argument longer than this is refused by the proxy or by one of the servers. */
+static uint64_t lowest_max_bulk(const struct client *c)
+{
+    uint64_t least = c->env->config->client.max_bulk;
+
+    for (const struct list_node *at = c->up->nodes.next; at != &c->up->nodes; at = at->next) {
+        const struct node *n = CONTAINER_OF(at, const struct node, link);
+
+        if (n->max_bulk != 0)
+            least = MIN(least, n->max_bulk);
+    }
+    return least;
+}
+
+static void own_values(const struct client *c, struct own_values *own)
+{
+    const struct config *cf = c->env->config;
+    const struct config_listener *l = &cf->listeners[c->listener];
+
+    own->count = 0;
+    add_own(own, "bind", "%s", l->address.port != 0 ? l->address.host : "");
+    add_own(own, "port", "%u", l->address.port);
+    add_own(own, "maxclients", "%u", cf->client.max_clients);
+    add_own(own, "timeout", "%u", cf->client.idle_timeout_ms / 1000);
+    add_own(own, "tcp-keepalive", "%u", cf->client.tcp_keepalive_s);
+    add_own(own, "proto-max-bulk-len", "%" PRIu64, lowest_max_bulk(c));
+    add_own(own, "cluster-enabled", "%s", l->pretend == PRETEND_CLUSTER ? "yes" : "no");
+    if (c->up->config->kind == UPSTREAM_CLUSTER)
+        add_own(own, "databases", "1");
+}
+
+static const char *own_value(const struct own_values *own, const char *name, size_t n)
+{
+    for (size_t i = 0; i < own->count; i++)
+        if (strlen(own->list[i].name) == n && memcmp(own->list[i].name, name, n) == 0)
+            return own->list[i].text;
+    return NULL;
+}
+
+static bool is_hidden(const char *name, size_t n)
+{
+    for (size_t i = 0; i < ARRAY_LEN(hidden); i++)
+        if (strlen(hidden[i]) == n && memcmp(hidden[i], name, n) == 0)
+            return true;
+    return false;
+}
+
+/* --- a server's reply --- */
+
+struct pair {
+    struct resp_item name;
+    const char *value; /* the whole element */
+    size_t value_len;
+};
+
+static bool next_pair(const char **p, const char *end, struct pair *out)
+{
+    if (!resp_next(p, end, &out->name))
+        return false;
+    out->value = *p;
+    if (!resp_skip(p, end))
+        return false;
+    out->value_len = (size_t)(*p - out->value);
+    return true;
+}
+
+static void write_pairs(const struct client *c, const char *p, const char *end, struct chain *out)
+{
+    struct own_values own;
+    const char *at = p, *text;
+    struct pair pair;
+    size_t shown = 0;
+
+    own_values(c, &own);
+    while (next_pair(&at, end, &pair))
+        shown += !is_hidden(pair.name.data, pair.name.len);
+    resp_write_map(out, c->proto, shown);
+    for (at = p; next_pair(&at, end, &pair);) {
+        if (is_hidden(pair.name.data, pair.name.len))
+            continue;
+        resp_write_bulk(out, pair.name.data, pair.name.len);
+        text = own_value(&own, pair.name.data, pair.name.len);
+        if (text != NULL)
+            resp_write_text(out, text);
+        else
+            chain_append(out, pair.value, pair.value_len);
+    }
+}
+
+/* --- without a server --- */
+
+/* The patterns of a request, each with a NUL behind it; an empty one ends them. */
+static char *copy_patterns(const struct resp_request *r)
+{
+    char *text = xmalloc(r->len + 1), *p = text;
+
+    for (uint32_t i = 2; i < r->argc; i++) {
+        uint32_t n = resp_arg_len(r, i);
+
+        if (n == 0 || memchr(resp_arg_ptr(r, i), '\0', n) != NULL)
+            continue;
+        memcpy(p, resp_arg_ptr(r, i), n);
+        p += n;
+        *p++ = '\0';
+    }
+    *p = '\0';
+    return text;
+}
+
+static bool matches(const char *patterns, const char *name)
+{
+    for (; *patterns != '\0'; patterns += strlen(patterns) + 1)
+        if (fnmatch(patterns, name, FNM_CASEFOLD) == 0)
+            return true;
+    return false;
+}
+
+static void write_own(const struct client *c, const char *patterns, struct chain *out)
+{
+    struct own_values own;
+    size_t shown = 0;
+
+    own_values(c, &own);
+    for (size_t i = 0; i < own.count; i++)
+        shown += matches(patterns, own.list[i].name);
+    resp_write_map(out, c->proto, shown);
+    for (size_t i = 0; i < own.count; i++) {
+        if (!matches(patterns, own.list[i].name))
+            continue;
+        resp_write_text(out, own.list[i].name);
+        resp_write_text(out, own.list[i].text);
+    }
+}
+
+/* --- the command --- */
+
+static void finish(struct client *c, struct request *parent, struct chain *out)
+{
+    const struct request *part = parent->scatter->parts;
+    const char *p, *end;
+    struct resp_item head;
+
+    if (part == NULL || part->failed) {
+        write_own(c, parent->scatter->data, out);
+        return;
+    }
+    p = request_reply(part);
+    end = p + part->reply_len;
+    if (resp_next(&p, end, &head) && (head.type == '*' || head.type == '%'))
+        write_pairs(c, p, end, out);
+    else
+        chain_append(out, request_reply(part), part->reply_len); /* the server's error */
+}
+
+/* A connection to the client's own master, or to any other that can be asked now. */
+static struct beconn *any_connection(struct client *c)
+{
+    const struct slotmap *m = c->up->map;
+    struct node *n = upstream_any_master(c->up, c->id);
+    struct beconn *conn = n != NULL ? forward_connection_now(c, n) : NULL;
+
+    for (size_t i = 0; conn == NULL && i < m->node_count; i++)
+        if (m->nodes[i].is_master && m->nodes[i].slots > 0)
+            conn = forward_connection_now(c, c->up->map_nodes[i]);
+    return conn;
+}
+
+void local_CONFIG_GET(struct client *c, const struct command *cmd, const struct resp_request *r,
+                      struct chain *out)
+{
+    struct request *parent = scatter_open(c, cmd, finish, copy_patterns(r));
+    struct beconn *conn = any_connection(c);
+
+    (void)out; /* composed when the server has answered */
+    if (conn != NULL)
+        scatter_add_to(c, parent, conn, r->base, r->len);
+    scatter_close(c, parent);
+}
