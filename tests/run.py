@@ -117,11 +117,8 @@ def units(preset, results, only):
     if not cases:
         results.add("%s ctest" % preset, "FAILED", None, "there are no unit tests")
     for case in cases:
-        name = "%s %s" % (preset, case.get("name"))
-        if only and not only.search(name):
-            continue
-        text = (case.findtext("system-out") or "")
-        unit_case(name, case, text, results)
+        unit_case("%s %s" % (preset, case.get("name")), case, case.findtext("system-out") or "",
+                  results)
 
 
 def unit_case(name, case, text, results):
@@ -134,15 +131,17 @@ def unit_case(name, case, text, results):
         wanted = case.get("status") == "disabled" or why.startswith("SKIP_")
         results.add(name, "skipped" if wanted else "FAILED", seconds, why)
         return
-    cunit = CUNIT_CASE.findall(text)
+    cunit = list(CUNIT_CASE.finditer(text))
     if not cunit:
         results.add(name, "ok" if good else "FAILED", seconds, "" if good else text[-4000:])
         return
     bad = 0
-    for title, _, word in cunit:
+    ends = [m.start() for m in cunit[1:]] + [len(text)]
+    for match, end in zip(cunit, ends):
+        word = match.group(3)
         bad += word == "FAILED"
-        results.add("%s: %s" % (name, title), "ok" if word == "passed" else "FAILED", None,
-                    text[-4000:] if word == "FAILED" else "")
+        results.add("%s: %s" % (name, match.group(1)), "ok" if word == "passed" else "FAILED", None,
+                    text[match.start():end][-4000:] if word == "FAILED" else "")
     summary = CUNIT_SUMMARY.findall(text)
     finished = bool(summary) and sum(int(s[1]) for s in summary) == len(cunit)
     if (not good and not bad) or (good and not finished):

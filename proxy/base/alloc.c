@@ -4,6 +4,11 @@
 
 #ifdef KEYWAY_JEMALLOC
 #include <jemalloc/jemalloc.h>
+
+/* What clients leave behind goes back to the system within seconds. Blocks have free lists of their
+ * own (base/block.h), so that the thread caches need not keep large pieces as well. */
+const char *malloc_conf =
+    "dirty_decay_ms:1000,muzzy_decay_ms:0,max_background_threads:1,lg_tcache_max:13";
 #endif
 
 static NORETURN void out_of_memory(size_t size)

@@ -2,11 +2,10 @@
 
 #include "base/alloc.h"
 
-/* Segments are 32 bytes and live shorter than a turn of the loop: a capped free list a thread. */
-#define SPARE_SEGS_MAX 4096
-
+/* Segments are 32 bytes and live shorter than a turn of the loop: a free list a thread. */
 static _Thread_local struct chain_seg *spare_segs;
 static _Thread_local size_t spare_seg_count;
+static _Thread_local size_t spare_seg_low; /* fewest since the last trim */
 
 static struct chain_seg *seg_new(void)
 {
@@ -15,31 +14,35 @@ static struct chain_seg *seg_new(void)
     if (s == NULL)
         return xmalloc(sizeof(*s));
     spare_segs = s->next;
-    spare_seg_count--;
+    if (--spare_seg_count < spare_seg_low)
+        spare_seg_low = spare_seg_count;
     return s;
 }
 
 static void seg_free(struct chain_seg *s)
 {
     block_unref(&s->block);
-    if (spare_seg_count >= SPARE_SEGS_MAX) {
-        free(s);
-        return;
-    }
     s->next = spare_segs;
     spare_segs = s;
     spare_seg_count++;
 }
 
-void chain_thread_end(void)
+void chain_trim(void)
 {
-    while (spare_segs != NULL) {
+    for (size_t n = spare_seg_low; n > 0; n--) {
         struct chain_seg *s = spare_segs;
 
         spare_segs = s->next;
+        spare_seg_count--;
         free(s);
     }
-    spare_seg_count = 0;
+    spare_seg_low = spare_seg_count;
+}
+
+void chain_thread_end(void)
+{
+    spare_seg_low = spare_seg_count;
+    chain_trim();
 }
 
 void chain_clear(struct chain *c)

@@ -63,6 +63,9 @@ static inline void chain_idle(struct chain *c)
         block_unref(&c->open);
 }
 
+/* Gives back the spare segments that this thread did not need since the last call. */
+void chain_trim(void);
+
 /* Frees this thread's spare segments, when the thread ends. */
 void chain_thread_end(void);
 

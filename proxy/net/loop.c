@@ -70,6 +70,8 @@ void loop_init(struct loop *l, struct ev_loop *ev, void *owner)
     ev_prepare_init(&l->prepare, on_prepare);
     ev_prepare_start(ev, &l->prepare);
     ev_idle_init(&l->idle, on_idle);
+    /* An idle watcher waits for those above it: tasks must not wait for a quiet moment. */
+    ev_set_priority(&l->idle, EV_MAXPRI);
     ev_async_init(&l->wake, on_wake);
     ev_async_start(ev, &l->wake);
     ev_timer_init(&l->tick, on_tick, LOOP_TICK_MS / 1000.0, LOOP_TICK_MS / 1000.0);

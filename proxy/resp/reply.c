@@ -29,9 +29,9 @@ static inline const char *header_number(const char *p, const char *end, int64_t 
 /* header_number says INT64_MIN of the smallest integer as of what is none. */
 static bool is_smallest(const char *p, const char *next)
 {
-    static const char text[] = "-9223372036854775808";
+    static const char text[] = "-9223372036854775808\r\n";
 
-    return next - p == sizeof(text) + 2 && memcmp(p + 1, text, sizeof(text) - 1) == 0;
+    return next - p == sizeof(text) && memcmp(p + 1, text, sizeof(text) - 1) == 0;
 }
 
 static const char *line_end(const char *p, const char *end)

@@ -47,6 +47,11 @@ void resp_parser_free(struct resp_parser **pp)
     free(p);
 }
 
+void resp_parser_set_limits(struct resp_parser *p, const struct resp_limits *limits)
+{
+    p->limits = *limits;
+}
+
 void resp_parser_reset(struct resp_parser *p)
 {
     p->state = IDLE;
@@ -105,7 +110,7 @@ static const char *find_in_line(const char *p, const char *end, char wanted)
 }
 
 /* Finds the number between buf[pos] and the CRLF. OK: *value, and *next is the byte after the line.
- * A number that is none gives *value = INT64_MIN. */
+ * A number that is none gives *value = INT64_MAX, which no limit allows. */
 static enum resp_parse_status read_number(const char *buf, size_t pos, size_t len, int64_t *value,
                                           size_t *next)
 {
@@ -131,7 +136,7 @@ static enum resp_parse_status read_number(const char *buf, size_t pos, size_t le
     if (cr == NULL || cr + 1 >= end)
         return cr == NULL && end - p >= LINE_MAX_BYTES ? RESP_PARSE_BAD : RESP_PARSE_MORE;
     if (!resp_parse_int(p, (size_t)(cr - p), value))
-        *value = INT64_MIN;
+        *value = INT64_MAX;
     *next = (size_t)(cr + 2 - buf);
     return RESP_PARSE_OK;
 }
@@ -158,7 +163,7 @@ static enum resp_parse_status array_header(struct resp_parser *p, const char *bu
         return bad(p, "ERR Protocol error: too big mbulk count string");
     if (st != RESP_PARSE_OK)
         return st;
-    if (n == INT64_MIN || n > INT_MAX)
+    if (n > INT_MAX)
         return bad(p, "ERR Protocol error: invalid multibulk length");
     p->pos = (uint32_t)next;
     p->argc = 0;

@@ -61,6 +61,9 @@ struct resp_parser;
 struct resp_parser *resp_parser_new(const struct resp_limits *limits);
 void resp_parser_free(struct resp_parser **p);
 
+/* Other limits, from the next argument on. */
+void resp_parser_set_limits(struct resp_parser *p, const struct resp_limits *limits);
+
 /* Parses the request that begins at buf[0]. Call it again with the same bytes and more after
  * RESP_PARSE_MORE: it goes on where it stopped (the buffer may have moved). After OK or EMPTY
  * *used is the number of bytes that the request took, and the next call starts a new one. */

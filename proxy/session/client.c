@@ -21,6 +21,8 @@ static void run_task(struct loop_task *t)
         client_input_continue(c);
 }
 
+_Static_assert(sizeof(struct client) <= 320, "an idle client costs one such object");
+
 struct client *client_new(struct session_env *env, int fd, uint64_t id, uint16_t listener)
 {
     struct client *c = xcalloc(1, sizeof(*c));
@@ -39,7 +41,6 @@ struct client *client_new(struct session_env *env, int fd, uint64_t id, uint16_t
     c->tail = &c->head;
     c->created_s = (uint32_t)(clock_wall_ms() / 1000);
     c->active_s = (uint32_t)(env->loop->now_ms / 1000);
-    list_init(&c->wait_link);
     list_init(&c->task.link);
     c->task.run = run_task;
     list_push(&env->clients, &c->link);
@@ -49,17 +50,27 @@ struct client *client_new(struct session_env *env, int fd, uint64_t id, uint16_t
     return c;
 }
 
-static void names_free(struct client_names **p)
+struct client_extra *client_extra(struct client *c)
 {
-    struct client_names *n = *p;
+    if (c->extra == NULL) {
+        c->extra = xcalloc(1, sizeof(*c->extra));
+        c->extra->client = c;
+        list_init(&c->extra->wait_link);
+    }
+    return c->extra;
+}
+
+static void extra_free(struct client_extra **p)
+{
+    struct client_extra *x = *p;
 
     *p = NULL;
-    if (n == NULL)
+    if (x == NULL)
         return;
-    free(n->name);
-    free(n->lib_name);
-    free(n->lib_ver);
-    free(n);
+    free(x->name);
+    free(x->lib_name);
+    free(x->lib_ver);
+    free(x);
 }
 
 static void reap(struct loop_reap *r)
@@ -68,7 +79,7 @@ static void reap(struct loop_reap *r)
 
     CHECK_MAGIC(c, CLIENT_MAGIC);
     c->magic = 0;
-    names_free(&c->names);
+    extra_free(&c->extra);
     free(c);
 }
 
@@ -87,7 +98,8 @@ void client_close(struct client *c)
     }
     c->tail = &c->head;
     c->queued = c->inflight = 0;
-    c->long_reply = NULL;
+    if (c->extra != NULL)
+        c->extra->long_reply = NULL;
     client_input_drop(c);
     redirect_stop_waiting(c);
     list_unlink(&c->task.link);
@@ -130,7 +142,7 @@ void client_unhold(struct client *c, enum client_hold why)
     if ((c->hold & why) == 0)
         return;
     c->hold &= (uint8_t)~why;
-    if (c->hold == 0 && !c->closing)
+    if (c->hold == 0 && !c->closing && stream_is_open(&c->stream))
         loop_add_task(c->env->loop, &c->task);
 }
 
@@ -140,7 +152,8 @@ static void output_limit(struct client *c)
 {
     const struct config_client *limits = &c->env->config->client;
 
-    if (LIKELY(c->stream.out.bytes <= limits->output_pause) || c->doomed)
+    if (LIKELY(c->stream.out.bytes <= limits->output_pause) || c->doomed ||
+        !stream_is_open(&c->stream))
         return;
     client_hold(c, HOLD_OUTPUT);
     c->stream.notify_drained = true;
@@ -302,7 +315,7 @@ void client_on_drained(struct stream *s)
 {
     struct client *c = CONTAINER_OF(s, struct client, stream);
 
-    if (c->long_reply != NULL)
+    if (c->extra != NULL && c->extra->long_reply != NULL)
         long_reply_go_on(c);
     client_unhold(c, HOLD_OUTPUT);
     close_if_answered(c);
@@ -314,8 +327,8 @@ void client_tick(struct client *c, uint64_t now_ms)
     uint32_t now_s = (uint32_t)(now_ms / 1000);
 
     if (c->stream.out.bytes > 0) {
-        c->stalled_s = c->stream.written == c->taken_mark ? c->stalled_s + 1 : 0;
-        c->taken_mark = c->stream.written;
+        c->stalled_s = (uint32_t)c->stream.written == c->taken_mark ? c->stalled_s + 1 : 0;
+        c->taken_mark = (uint32_t)c->stream.written;
         if ((uint64_t)c->stalled_s * 1000 >= limits->output_stall_ms) {
             log_warn("client %llu closed: %zu bytes unread and none taken for "
                      "client.output_stall",

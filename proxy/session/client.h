@@ -29,9 +29,16 @@ struct partial {
     bool unfinished; /* they are the begin of a request; false: whole ones wait to be parsed */
 };
 
-/* What a client told us about itself; allocated when it does. */
-struct client_names {
-    char *name, *lib_name, *lib_ver;
+/* What most clients never need; allocated by client_extra when one does. */
+struct client_extra {
+    struct client *client;
+    char *name, *lib_name, *lib_ver;  /* what it told us about itself */
+    struct long_reply *long_reply;    /* the one at the head, whose connection waits for our output */
+    /* HOLD_REFUSED: */
+    struct list_node wait_link; /* env->waiting */
+    uint64_t retry_at_ms;       /* not before */
+    uint64_t held_since_ms;
+    uint64_t wait_version; /* REFUSAL_NO_OWNER: a newer map decides */
 };
 
 struct client {
@@ -42,6 +49,7 @@ struct client {
     bool ended;          /* the client sends no more, but what it sent is answered */
     bool doomed;         /* over client.output_max: closes in the next turn */
     bool in_multi;       /* a MULTI was refused: so is everything up to EXEC or DISCARD */
+    uint16_t last_command; /* its row in command_table */
     struct stream stream;
     struct session_env *env;
     struct upstream *up;
@@ -53,21 +61,20 @@ struct client {
     uint16_t listener;
     uint64_t inflight_bytes;
     struct partial *partial;
-    struct long_reply *long_reply; /* the one at the head whose connection waits for our output */
     struct list_node link;     /* env->clients */
-    struct list_node wait_link; /* env->waiting */
-    struct loop_task task;     /* parses what is left */
-    uint64_t retry_at_ms;      /* REFUSED: not before */
-    uint64_t held_since_ms;
-    uint64_t wait_version;     /* REFUSAL_NO_OWNER: a newer map decides */
+    union {
+        struct loop_task task; /* parses what is left */
+        struct loop_reap reap; /* instead, once the stream is closed */
+    };
     uint64_t id;
-    uint64_t taken_mark;       /* stream.written when output was last seen moving */
-    uint32_t stalled_s;        /* seconds with unread output and no byte taken */
+    uint32_t taken_mark; /* low bits of stream.written when output was last seen moving */
+    uint32_t stalled_s;  /* seconds with unread output and no byte taken */
     uint32_t created_s, active_s; /* wall clock / monotonic seconds */
-    const char *last_command;  /* name of its row */
-    struct client_names *names;
-    struct loop_reap reap;
+    struct client_extra *extra;  /* NULL until needed */
 };
+
+/* c->extra, created when there is none. */
+struct client_extra *client_extra(struct client *c);
 
 /* Takes over an accepted socket. */
 struct client *client_new(struct session_env *env, int fd, uint64_t id, uint16_t listener);

@@ -58,13 +58,10 @@ static size_t parse_requests(struct client *c, struct resp_parser *parser, const
 /* Keeps the unparsed end of the scratch buffer. */
 static void keep_rest(struct client *c, const char *p, size_t len, bool unfinished)
 {
-    const struct config_client *limits = &c->env->config->client;
-    struct resp_limits rl = {.max_bulk = (uint32_t)limits->max_bulk,
-                             .max_request = (uint32_t)limits->max_request};
     struct partial *q = xcalloc(1, sizeof(*q));
     size_t need = resp_parser_need(c->env->parser);
 
-    q->parser = resp_parser_new(&rl);
+    q->parser = resp_parser_new(&c->env->limits);
     resp_parser_move(q->parser, c->env->parser);
     q->block = block_new(MAX(len + READ_MIN, need));
     memcpy(q->block->data, p, len);

@@ -29,8 +29,8 @@ static const char *or_empty(const char *s)
 
 size_t client_line(struct client *c, char line[CLIENT_LINE_MAX])
 {
-    static const struct client_names none;
-    const struct client_names *names = c->names != NULL ? c->names : &none;
+    static const struct client_extra none;
+    const struct client_extra *names = c->extra != NULL ? c->extra : &none;
     char peer[ADDR_TEXT_MAX], local[ADDR_TEXT_MAX];
     uint64_t now_s = clock_wall_ms() / 1000;
     uint32_t partial = c->partial != NULL ? c->partial->block->len - c->partial->start : 0;
@@ -47,7 +47,7 @@ size_t client_line(struct client *c, char line[CLIENT_LINE_MAX])
                  now_s - MIN((uint64_t)c->created_s, now_s),
                  (uint64_t)(uint32_t)(c->env->loop->now_ms / 1000 - c->active_s), partial,
                  c->queued, out, sizeof(*c) + partial + out,
-                 c->last_command != NULL ? c->last_command : "NULL",
+                 command_table[c->last_command].name,
                  c->up->config->user != NULL ? c->up->config->user : "default", c->proto,
                  or_empty(names->lib_name), or_empty(names->lib_ver));
     return MIN((size_t)n, (size_t)CLIENT_LINE_MAX - 1);

@@ -336,7 +336,7 @@ enum dispatch_result dispatch_request(struct client *c, const struct resp_reques
         return refused_multi(c, cmd);
     if (UNLIKELY(cmd == NULL))
         return unknown_command(c, r);
-    c->last_command = cmd->name;
+    c->last_command = (uint16_t)(cmd - command_table);
     if (UNLIKELY(cmd->route == ROUTE_CONTAINER))
         return unknown_subcommand(c, cmd, r);
     if (UNLIKELY(!command_arity_ok(cmd, r->argc)))

@@ -43,12 +43,13 @@ struct session_env {
     struct upstream **upstreams; /* one per configured upstream */
     size_t upstream_count;
     struct list_node clients;    /* struct client.link */
-    struct list_node waiting;    /* clients with refused requests, struct client.wait_link */
+    struct list_node waiting;    /* clients with refused requests, struct client_extra.wait_link */
     struct list_node long_replies; /* struct long_reply.link */
     struct ev_timer hold_timer;  /* runs every HOLD_TICK_MS while `waiting` has members */
     bool wake_waiting;           /* look at `waiting` before the loop sleeps */
     uint64_t held_bytes;         /* of refused requests: ride_through_bytes bounds it */
     char *scratch;               /* CLIENT_SCRATCH bytes; valid within one callback */
+    struct resp_limits limits;    /* of requests: the configured ones, or a server's if lower */
     struct resp_parser *parser;   /* of the bytes just read */
     struct resp_parser *reparser; /* of requests already accepted */
     struct request *spare_requests;

@@ -196,6 +196,8 @@ static void on_reply(struct beconn *conn, struct bereq *be, const struct bereply
         return;
     }
     account_back(c, r);
+    if (UNLIKELY(r->is_part) && r->parent->scatter->answered_by != NULL)
+        r->parent->scatter->answered_by(r, n);
     if (UNLIKELY(why != REFUSAL_NONE))
         redirect_hold(c, r, why);
     else
@@ -268,10 +270,21 @@ static void on_push(struct beconn *conn, const char *data, size_t len)
     (void)len; /* nothing that asks for pushes is sent on these connections */
 }
 
+/* What a server would not take must not get as far as to it: an over-long argument makes it close
+ * the connection that others share. */
+static void lower_limits(struct session_env *env, const struct node *n)
+{
+    if (n->max_bulk == 0 || n->max_bulk >= env->limits.max_bulk)
+        return;
+    env->limits.max_bulk = (uint32_t)n->max_bulk;
+    resp_parser_set_limits(env->parser, &env->limits);
+}
+
 static void on_ready(struct beconn *conn)
 {
     struct upstream *u = conn->node->user;
 
+    lower_limits(u->env, conn->node);
     redirect_wake(u->env);
 }
 

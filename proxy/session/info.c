@@ -9,6 +9,7 @@
 #include "session/info.h"
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "resp/write.h"
 #include "session/error.h"
 #include "session/forward.h"
@@ -83,7 +84,7 @@ static void answer_free(struct info_answer *a)
 
 static bool is_fresh(const struct info_answer *a)
 {
-    return a->cache->env->loop->now_ms - a->done_ms < FRESH_MS;
+    return clock_ms() - a->done_ms < FRESH_MS;
 }
 
 static void prune(struct info_cache *cache)
@@ -163,7 +164,7 @@ static void answer_compose(struct info_answer *a, const struct client *c, const 
     unsigned answered = merge_parts(s, t, &error);
 
     a->done = true;
-    a->done_ms = c->env->loop->now_ms;
+    a->done_ms = clock_ms();
     if (answered == 0 && error != NULL) {
         a->error = true;
         a->len = error->reply_len;
@@ -371,18 +372,10 @@ struct info_cache *info_cache_new(struct session_env *env)
 void info_cache_free(struct info_cache **p)
 {
     struct info_cache *cache = *p;
-    struct list_node *at, *tmp;
 
     *p = NULL;
     list_unlink(&cache->task.link);
-    LIST_FOREACH(at, tmp, &cache->answers)
-    answer_free(CONTAINER_OF(at, struct info_answer, link));
+    while (!list_empty(&cache->answers))
+        answer_free(CONTAINER_OF(cache->answers.next, struct info_answer, link));
     free(cache);
-}
-
-void local_SCAN(struct client *c, const struct command *cmd, const struct resp_request *r,
-                struct chain *out)
-{
-    (void)cmd, (void)r, (void)c;
-    resp_write_map(out, c->proto, 0);
 }

@@ -11,11 +11,12 @@ static local_fn *const handlers[LOCAL_COUNT] = {
 #undef LOCAL
 };
 
-/* Those that move the client to other connections or end it. */
+/* Those that move the client to other connections or end it, and those that go in several rounds
+ * and have to see what was written before them. */
 static bool is_barrier(enum command_local l)
 {
     return l == LOCAL_HELLO || l == LOCAL_AUTH || l == LOCAL_SELECT || l == LOCAL_RESET ||
-           l == LOCAL_CLIENT_LIST;
+           l == LOCAL_CLIENT_LIST || l == LOCAL_SCAN;
 }
 
 enum dispatch_result local_dispatch(struct client *c, const struct command *cmd,
@@ -94,9 +95,9 @@ HANDLER(RESET)
     UNUSED;
     local_set_proto(c, 2);
     c->in_multi = false;
-    if (c->names != NULL) {
-        free(c->names->name);
-        c->names->name = NULL;
+    if (c->extra != NULL) {
+        free(c->extra->name);
+        c->extra->name = NULL;
     }
     resp_write_simple(out, "RESET");
 }

@@ -14,13 +14,6 @@
                       struct chain *out)
 #define UNUSED (void)c, (void)cmd, (void)r
 
-static struct client_names *names_of(struct client *c)
-{
-    if (c->names == NULL)
-        c->names = xcalloc(1, sizeof(*c->names));
-    return c->names;
-}
-
 /* Printable ASCII without spaces, as redis-server wants names. */
 static bool valid_name(const char *p, uint32_t n)
 {
@@ -165,7 +158,7 @@ HANDLER(HELLO)
             error_write(out, ERROR_NAME_CHARS);
             return;
         }
-        set_text(&names_of(c)->name, resp_arg_ptr(r, h.name), resp_arg_len(r, h.name));
+        set_text(&client_extra(c)->name, resp_arg_ptr(r, h.name), resp_arg_len(r, h.name));
     }
     local_set_proto(c, (uint8_t)h.proto);
     hello_reply(c, out);
@@ -186,15 +179,15 @@ HANDLER(CLIENT_SETNAME)
         error_write(out, ERROR_NAME_CHARS);
         return;
     }
-    set_text(&names_of(c)->name, resp_arg_ptr(r, 2), resp_arg_len(r, 2));
+    set_text(&client_extra(c)->name, resp_arg_ptr(r, 2), resp_arg_len(r, 2));
     resp_write_simple(out, "OK");
 }
 
 HANDLER(CLIENT_GETNAME)
 {
     UNUSED;
-    if (c->names != NULL && c->names->name != NULL)
-        resp_write_text(out, c->names->name);
+    if (c->extra != NULL && c->extra->name != NULL)
+        resp_write_text(out, c->extra->name);
     else
         resp_write_null(out, c->proto);
 }
@@ -215,7 +208,7 @@ HANDLER(CLIENT_SETINFO)
                          lib_name ? "lib-name" : "lib-ver");
         return;
     }
-    set_text(lib_name ? &names_of(c)->lib_name : &names_of(c)->lib_ver, resp_arg_ptr(r, 3),
+    set_text(lib_name ? &client_extra(c)->lib_name : &client_extra(c)->lib_ver, resp_arg_ptr(r, 3),
              resp_arg_len(r, 3));
     resp_write_simple(out, "OK");
 }

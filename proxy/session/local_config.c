@@ -5,6 +5,7 @@
 #include <fnmatch.h>
 #include <inttypes.h>
 #include <stdarg.h>
+#include <strings.h>
 
 #include "base/alloc.h"
 #include "resp/write.h"
@@ -19,6 +20,7 @@ struct own_value {
 };
 
 #define OWN_MAX 8
+#define MAX_TRIES 8 /* masters asked, when one after the other goes away */
 
 struct own_values {
     size_t count;
@@ -75,10 +77,11 @@ static void own_values(const struct client *c, struct own_values *own)
         add_own(own, "databases", "1");
 }
 
+/* A server shows a name as the client wrote it. */
 static const char *own_value(const struct own_values *own, const char *name, size_t n)
 {
     for (size_t i = 0; i < own->count; i++)
-        if (strlen(own->list[i].name) == n && memcmp(own->list[i].name, name, n) == 0)
+        if (strlen(own->list[i].name) == n && strncasecmp(own->list[i].name, name, n) == 0)
             return own->list[i].text;
     return NULL;
 }
@@ -86,7 +89,7 @@ static const char *own_value(const struct own_values *own, const char *name, siz
 static bool is_hidden(const char *name, size_t n)
 {
     for (size_t i = 0; i < ARRAY_LEN(hidden); i++)
-        if (strlen(hidden[i]) == n && memcmp(hidden[i], name, n) == 0)
+        if (strlen(hidden[i]) == n && strncasecmp(hidden[i], name, n) == 0)
             return true;
     return false;
 }
@@ -135,11 +138,22 @@ static void write_pairs(const struct client *c, const char *p, const char *end, 
 
 /* --- without a server --- */
 
-/* The patterns of a request, each with a NUL behind it; an empty one ends them. */
-static char *copy_patterns(const struct resp_request *r)
-{
-    char *text = xmalloc(r->len + 1), *p = text;
+/* Data of the scatter: what is sent once more when the server that was asked goes away. */
+struct query {
+    uint32_t tries, len;
+    char *patterns; /* behind the request: each with a NUL behind it; an empty one ends them */
+    char request[];
+};
 
+static struct query *query_new(const struct resp_request *r)
+{
+    struct query *q = xmalloc(sizeof(*q) + 2 * (size_t)r->len + 1);
+    char *p = q->request + r->len;
+
+    q->tries = 0;
+    q->len = r->len;
+    q->patterns = p;
+    memcpy(q->request, r->base, r->len);
     for (uint32_t i = 2; i < r->argc; i++) {
         uint32_t n = resp_arg_len(r, i);
 
@@ -150,7 +164,7 @@ static char *copy_patterns(const struct resp_request *r)
         *p++ = '\0';
     }
     *p = '\0';
-    return text;
+    return q;
 }
 
 static bool matches(const char *patterns, const char *name)
@@ -180,14 +194,62 @@ static void write_own(const struct client *c, const char *patterns, struct chain
 
 /* --- the command --- */
 
+/* A connection to the client's own master, or to any other that can be asked now. Those whose
+ * connection stands come first: the rest may be gone. */
+static struct beconn *any_connection(struct client *c)
+{
+    const struct slotmap *m = c->up->map;
+    struct node *own = upstream_any_master(c->up, c->id);
+    struct beconn *second = own != NULL ? forward_connection_now(c, own) : NULL;
+
+    if (second != NULL && second->state == BECONN_READY)
+        return second;
+    for (size_t i = 0; i < m->node_count; i++) {
+        struct beconn *conn;
+
+        if (!m->nodes[i].is_master || m->nodes[i].slots == 0)
+            continue;
+        conn = forward_connection_now(c, c->up->map_nodes[i]);
+        if (conn != NULL && conn->state == BECONN_READY)
+            return conn;
+        if (second == NULL)
+            second = conn;
+    }
+    return second;
+}
+
+/* False: there is nobody to ask. */
+static bool ask(struct client *c, struct request *parent)
+{
+    struct query *q = parent->scatter->data;
+    struct beconn *conn = q->tries < MAX_TRIES ? any_connection(c) : NULL;
+
+    if (conn == NULL)
+        return false;
+    q->tries++;
+    scatter_add_to(c, parent, conn, q->request, q->len);
+    return true;
+}
+
+static const struct request *last_part(const struct scatter *s)
+{
+    const struct request *part = s->parts;
+
+    while (part != NULL && part->next != NULL)
+        part = part->next;
+    return part;
+}
+
 static void finish(struct client *c, struct request *parent, struct chain *out)
 {
-    const struct request *part = parent->scatter->parts;
+    const struct request *part = last_part(parent->scatter);
+    const struct query *q = parent->scatter->data;
     const char *p, *end;
     struct resp_item head;
 
     if (part == NULL || part->failed) {
-        write_own(c, parent->scatter->data, out);
+        if (part == NULL || !ask(c, parent))
+            write_own(c, q->patterns, out);
         return;
     }
     p = request_reply(part);
@@ -198,27 +260,12 @@ static void finish(struct client *c, struct request *parent, struct chain *out)
         chain_append(out, request_reply(part), part->reply_len); /* the server's error */
 }
 
-/* A connection to the client's own master, or to any other that can be asked now. */
-static struct beconn *any_connection(struct client *c)
-{
-    const struct slotmap *m = c->up->map;
-    struct node *n = upstream_any_master(c->up, c->id);
-    struct beconn *conn = n != NULL ? forward_connection_now(c, n) : NULL;
-
-    for (size_t i = 0; conn == NULL && i < m->node_count; i++)
-        if (m->nodes[i].is_master && m->nodes[i].slots > 0)
-            conn = forward_connection_now(c, c->up->map_nodes[i]);
-    return conn;
-}
-
 void local_CONFIG_GET(struct client *c, const struct command *cmd, const struct resp_request *r,
                       struct chain *out)
 {
-    struct request *parent = scatter_open(c, cmd, finish, copy_patterns(r));
-    struct beconn *conn = any_connection(c);
+    struct request *parent = scatter_open(c, cmd, finish, query_new(r));
 
-    (void)out; /* composed when the server has answered */
-    if (conn != NULL)
-        scatter_add_to(c, parent, conn, r->base, r->len);
+    (void)out; /* composed when a server has answered */
+    ask(c, parent);
     scatter_close(c, parent);
 }

@@ -20,8 +20,10 @@ static struct long_reply *begin(struct client *c, struct request *r, struct beco
 
 static void end(struct long_reply *l)
 {
-    if (l->client->long_reply == l)
-        l->client->long_reply = NULL;
+    struct client_extra *x = l->client->extra;
+
+    if (x != NULL && x->long_reply == l)
+        x->long_reply = NULL;
     chain_clear(&l->stash);
     list_unlink(&l->link);
     free(l);
@@ -56,7 +58,7 @@ static void piece_at_head(struct client *c, struct long_reply *l, struct block *
 {
     chain_append_ref(&c->stream.out, b, off, len);
     if (l->conn != NULL && c->stream.blocked && c->stream.out.bytes > AHEAD_BYTES) {
-        c->long_reply = l;
+        client_extra(c)->long_reply = l;
         c->stream.notify_drained = true;
         stop_reading(l);
     }
@@ -99,9 +101,9 @@ bool long_reply_at_head(struct client *c, struct request *r)
 
 void long_reply_go_on(struct client *c)
 {
-    struct long_reply *l = c->long_reply;
+    struct long_reply *l = c->extra->long_reply;
 
-    c->long_reply = NULL;
+    c->extra->long_reply = NULL;
     read_on(l);
 }
 

@@ -37,7 +37,10 @@ const struct request *merge_first_error(const struct scatter *s)
     for (const struct request *p = s->parts; p != NULL; p = p->next) {
         struct cursor at;
         struct resp_item head;
+        char first = p->reply_len > 0 ? *request_reply(p) : '-';
 
+        if (LIKELY(first == '*' || first == ':' || first == '+' || first == '$'))
+            continue;
         if (read_head(p, &at, &head) && head.type != '-' && head.type != '!')
             continue;
         if (found == NULL || (s->keys > 0 && s->order[p->first] < s->order[found->first]))
@@ -66,12 +69,27 @@ struct element {
     size_t len;
 };
 
+/* "*1" and its element: the reply to a part of one key. */
+static bool single_element(const struct request *p, struct element *out)
+{
+    static const char head[] = "*1\r\n";
+    const char *reply = request_reply(p);
+
+    if (p->count != 1 || p->reply_len < sizeof(head) - 1 || memcmp(reply, head, 4) != 0)
+        return false;
+    out->p = reply + 4;
+    out->len = p->reply_len - 4;
+    return true;
+}
+
 static bool collect_elements(const struct scatter *s, struct element *elements)
 {
     struct cursor at;
     struct resp_item head;
 
     for (const struct request *p = s->parts; p != NULL; p = p->next) {
+        if (LIKELY(single_element(p, &elements[s->order[p->first]])))
+            continue;
         if (!read_array(p, &at, &head) || (uint64_t)head.count != p->count)
             return false;
         for (uint32_t i = 0; i < p->count; i++) {

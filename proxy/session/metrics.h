@@ -20,6 +20,7 @@
     METRIC(held, gauge, "clients whose requests wait for a shard")                                 \
     METRIC(unknown, counter, "writes answered with -UNKNOWN")                                      \
     METRIC(clients_closed_output, counter, "clients closed at an output limit")                    \
+    METRIC(largest_client, gauge, "bytes that the client with most of them holds")                 \
     METRIC(backend_lost, counter, "connections to servers lost")
 
 struct metrics {

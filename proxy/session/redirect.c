@@ -44,7 +44,7 @@ enum refusal redirect_classify(struct upstream *u, struct node *n, struct reques
         if (info.target != NULL)
             upstream_override(u, r->slot, info.target);
         if (info.target == NULL || r->redirects > 2)
-            r->client->retry_at_ms = clock_ms() + redirect_delay(r);
+            client_extra(r->client)->retry_at_ms = clock_ms() + redirect_delay(r);
         env->hooks->want_refresh(env, u->index);
         break;
     case REFUSAL_ASK:
@@ -55,12 +55,12 @@ enum refusal redirect_classify(struct upstream *u, struct node *n, struct reques
         if (r->ask_node != NULL)
             r->ask_node->holds++;
         if (info.target == NULL || r->redirects > 2)
-            r->client->retry_at_ms = clock_ms() + redirect_delay(r);
+            client_extra(r->client)->retry_at_ms = clock_ms() + redirect_delay(r);
         env->hooks->want_refresh(env, u->index);
         break;
     case REFUSAL_TRYAGAIN:
         upstream_set_unstable(u, r->slot);
-        r->client->retry_at_ms = clock_ms() + PROBE_MS;
+        client_extra(r->client)->retry_at_ms = clock_ms() + PROBE_MS;
         env->hooks->want_refresh(env, u->index);
         break;
     default:
@@ -133,10 +133,12 @@ void redirect_hold(struct client *c, struct request *r, enum refusal why)
     env->held_bytes += r->be.len;
     c->refused++;
     if ((c->hold & HOLD_REFUSED) == 0) {
-        c->held_since_ms = clock_ms();
-        c->wait_version = c->up->map->version;
+        struct client_extra *x = client_extra(c);
+
+        x->held_since_ms = clock_ms();
+        x->wait_version = c->up->map->version;
         client_hold(c, HOLD_REFUSED);
-        list_push(&env->waiting, &c->wait_link);
+        list_push(&env->waiting, &x->wait_link);
         METRIC_ADD(&env->metrics, held, 1);
         ev_timer_again(env->loop->ev, &env->hold_timer);
     }
@@ -170,9 +172,9 @@ void redirect_forget(struct client *c, struct request *r)
 
 void redirect_stop_waiting(struct client *c)
 {
-    if (!list_linked(&c->wait_link))
+    if (c->extra == NULL || !list_linked(&c->extra->wait_link))
         return;
-    list_unlink(&c->wait_link);
+    list_unlink(&c->extra->wait_link);
     METRIC_ADD(&c->env->metrics, held, -1);
     if (list_empty(&c->env->waiting))
         ev_timer_stop(c->env->loop->ev, &c->env->hold_timer);
@@ -206,26 +208,27 @@ static enum verdict outage_verdict(struct client *c, struct node *n, uint64_t no
 static enum verdict try_request(struct client *c, struct request *r, uint64_t now)
 {
     uint64_t limit = c->env->config->backend.ride_through_ms;
+    const struct client_extra *x = c->extra;
     bool asking = r->refusal == REFUSAL_ASK && r->ask_node != NULL;
     struct node *n = asking ? r->ask_node : c->up->route[r->slot];
     struct beconn *conn;
     enum verdict v;
 
-    if (now < c->retry_at_ms)
-        return now - c->held_since_ms > limit ? FAILED : WAIT;
+    if (now < x->retry_at_ms)
+        return now - x->held_since_ms > limit ? FAILED : WAIT;
     if (n == NULL)
-        return c->up->map->version > c->wait_version || now - c->held_since_ms > limit ? FAILED
+        return c->up->map->version > x->wait_version || now - x->held_since_ms > limit ? FAILED
                                                                                        : WAIT;
     v = n->outage_ms != 0 ? outage_verdict(c, n, now) : SENT;
     if (v != SENT)
         return v;
-    if (r->refusal == REFUSAL_TRYAGAIN && now - c->held_since_ms > limit)
+    if (r->refusal == REFUSAL_TRYAGAIN && now - x->held_since_ms > limit)
         return FAILED;
     conn = forward_connection(c, n, r->be.len);
     if (conn == NULL) {
         if (asking) /* its owner knows best */
             redirect_drop_target(r);
-        return now - c->held_since_ms > limit ? FAILED : WAIT;
+        return now - x->held_since_ms > limit ? FAILED : WAIT;
     }
     unhold(c, r);
     redirect_drop_target(r);
@@ -312,7 +315,7 @@ void redirect_on_turn(struct session_env *env)
     env->wake_waiting = false;
     now = clock_ms();
     LIST_FOREACH (at, tmp, &env->waiting)
-        try_client(CONTAINER_OF(at, struct client, wait_link), now);
+        try_client(CONTAINER_OF(at, struct client_extra, wait_link)->client, now);
 }
 
 static void on_hold_timer(struct ev_loop *ev, struct ev_timer *w, int revents)

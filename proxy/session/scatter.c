@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "base/crc16.h"
+#include "resp/number.h"
 #include "session/forward.h"
 #include "session/long_reply.h"
 #include "session/merge.h"
@@ -110,13 +111,14 @@ struct request *scatter_add(struct client *c, struct request *parent, uint16_t s
     return p;
 }
 
-void scatter_add_to(struct client *c, struct request *parent, struct beconn *conn,
-                    const char *bytes, uint32_t len)
+struct request *scatter_add_to(struct client *c, struct request *parent, struct beconn *conn,
+                               const char *bytes, uint32_t len)
 {
     struct request *p = part_new(c, parent, SLOT_NONE);
 
     link_part(parent->scatter, p);
     forward_to(c, p, conn, bytes, len);
+    return p;
 }
 
 void scatter_masters(struct client *c, const struct command *cmd, const struct resp_request *r)
@@ -221,20 +223,30 @@ static void composer_deinit(struct composer *b)
         free(b->p);
 }
 
+/* "<type>n\r\n"; returns its length. */
+static size_t write_header(char *out, char type, uint32_t n)
+{
+    size_t len = 1;
+
+    out[0] = type;
+    len += resp_format_int(out + 1, n);
+    memcpy(out + len, "\r\n", 2);
+    return len + 2;
+}
+
 /* The command with only the keys order[first...first+count) of the request. */
 static void compose_part(struct composer *b, const struct resp_request *r,
                          const struct command_key_range *range, const uint32_t *order,
                          uint32_t count)
 {
-    const char *name = resp_arg_ptr(r, 0);
-    uint32_t name_len = resp_arg_len(r, 0), raw_len;
-    char head[64];
-    int n;
+    uint32_t raw_len;
+    char head[48];
+    size_t n = write_header(head, '*', 1 + count * range->step);
 
+    n += write_header(head + n, '$', resp_arg_len(r, 0));
     b->len = 0;
-    n = snprintf(head, sizeof(head), "*%u\r\n$%u\r\n", 1 + count * range->step, name_len);
-    compose(b, head, (size_t)n);
-    compose(b, name, name_len);
+    compose(b, head, n);
+    compose(b, resp_arg_ptr(r, 0), resp_arg_len(r, 0));
     compose(b, "\r\n", 2);
     for (uint32_t i = 0; i < count; i++) {
         const char *raw =

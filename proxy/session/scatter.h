@@ -15,8 +15,12 @@ struct scatter;
 /* Composes the reply from the parts (all REQUEST_DONE) into out. */
 typedef void scatter_finish_fn(struct client *c, struct request *parent, struct chain *out);
 
+/* Tells, before a part's reply is stored, which server answered it. */
+typedef void scatter_answered_fn(struct request *part, const struct node *n);
+
 struct scatter {
     scatter_finish_fn *finish;
+    scatter_answered_fn *answered_by; /* NULL: nobody wants to know */
     struct request *parts, **tail; /* in the order they were added */
     uint32_t pending;              /* parts without a reply, and one for the builder */
     uint32_t keys;                 /* keys of the parent */
@@ -40,8 +44,8 @@ struct request *scatter_add(struct client *c, struct request *parent, uint16_t s
                             const char *bytes, uint32_t len);
 /* Adds a part and sends it on this connection. It is for that server alone: if it cannot be answered
  * now, the part fails at once (request.failed) instead of being held. */
-void scatter_add_to(struct client *c, struct request *parent, struct beconn *conn,
-                    const char *bytes, uint32_t len);
+struct request *scatter_add_to(struct client *c, struct request *parent, struct beconn *conn,
+                               const char *bytes, uint32_t len);
 /* All parts are added: from now on the last reply finishes it. The parent may be gone after. */
 void scatter_close(struct client *c, struct request *parent);
 

@@ -1,6 +1,7 @@
 #include "session/session.h"
 
 #include "base/alloc.h"
+#include "base/log.h"
 #include "session/forward.h"
 #include "session/info.h"
 #include "session/long_reply.h"
@@ -32,15 +33,15 @@ static void backend_env_init(struct session_env *env)
 void session_env_init(struct session_env *env)
 {
     const struct config_client *cc = &env->config->client;
-    struct resp_limits limits = {.max_bulk = (uint32_t)cc->max_bulk,
-                                 .max_request = (uint32_t)cc->max_request};
 
     list_init(&env->clients);
     list_init(&env->long_replies);
     redirect_init(env);
     env->scratch = xmalloc(CLIENT_SCRATCH);
-    env->parser = resp_parser_new(&limits);
-    env->reparser = resp_parser_new(&limits);
+    env->limits = (struct resp_limits){.max_bulk = (uint32_t)cc->max_bulk,
+                                       .max_request = (uint32_t)cc->max_request};
+    env->parser = resp_parser_new(&env->limits);
+    env->reparser = resp_parser_new(&env->limits);
     env->info = info_cache_new(env);
     backend_env_init(env);
     env->upstream_count = env->config->upstream_count;
@@ -71,6 +72,43 @@ void session_on_turn(struct session_env *env)
     redirect_on_turn(env);
 }
 
+/* Bytes held on a client's account: what it has not read, and what it has not got an answer to. */
+static uint64_t client_bytes(const struct client *c)
+{
+    uint64_t partial = c->partial != NULL ? c->partial->block->cap : 0;
+
+    return c->stream.out.bytes + c->inflight_bytes + partial;
+}
+
+/* memory_max: the client that holds most, of all workers, is closed. Each worker tells how much its
+ * largest holds; the one with the largest of all acts. */
+static void enforce_memory_max(struct session_env *env)
+{
+    struct client *largest = NULL;
+    uint64_t most = 0;
+    struct list_node *at, *tmp;
+
+    LIST_FOREACH (at, tmp, &env->clients) {
+        struct client *c = CONTAINER_OF(at, struct client, link);
+
+        if (client_bytes(c) > most) {
+            most = client_bytes(c);
+            largest = c;
+        }
+    }
+    METRIC_ADD(&env->metrics, largest_client,
+               most - METRIC_GET(&env->metrics, largest_client));
+    if (largest == NULL || alloc_used_bytes() <= env->config->memory_max)
+        return;
+    for (unsigned i = 0; i < env->worker_count; i++)
+        if (METRIC_GET(env->all_metrics[i], largest_client) > most)
+            return;
+    log_warn("client %llu closed: it holds %llu bytes and memory_max is reached",
+             (unsigned long long)largest->id, (unsigned long long)most);
+    METRIC_ADD(&env->metrics, clients_closed_output, 1);
+    client_close(largest);
+}
+
 static void each_second(struct session_env *env, uint64_t now_ms)
 {
     struct list_node *at, *tmp;
@@ -78,6 +116,7 @@ static void each_second(struct session_env *env, uint64_t now_ms)
     LIST_FOREACH (at, tmp, &env->clients)
         client_tick(CONTAINER_OF(at, struct client, link), now_ms);
     block_trim();
+    chain_trim();
     requests_trim(env);
 }
 
@@ -88,6 +127,8 @@ void session_on_tick(struct session_env *env)
     for (size_t i = 0; i < env->upstream_count; i++)
         upstream_tick(env->upstreams[i], now_ms);
     long_reply_tick(env, now_ms);
+    if (env->config->memory_max > 0)
+        enforce_memory_max(env);
     if (++env->ticks % TICKS_PER_SECOND == 0)
         each_second(env, now_ms);
 }

@@ -82,6 +82,9 @@ static void reroute(struct upstream *u, uint16_t slot, struct node *n)
         return;
     u->route[slot] = n;
     u->slot_epoch[slot] = u->epoch;
+    /* An outage from before it owned the slot says nothing about now. */
+    if (n != NULL)
+        n->outage_ms = 0;
 }
 
 void upstream_override(struct upstream *u, uint16_t slot, struct node *n)

@@ -64,7 +64,8 @@ uint16_t slotmap_find_addr(const struct slotmap *m, const struct addr *a);
 /* Last slot of the contiguous range of `slot`'s owner that begins at slot. */
 uint16_t slotmap_range_end(const struct slotmap *m, uint16_t slot);
 
-/* True when two maps route and address identically (version aside). */
+/* True when two maps say the same (version aside). That includes configuration epochs: SCAN has to
+ * know of a slot that went away and came back. */
 bool slotmap_same(const struct slotmap *a, const struct slotmap *b);
 
 /* A map of one plain server that owns all slots; not sharded. */

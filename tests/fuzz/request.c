@@ -18,7 +18,11 @@ struct outcome {
     enum resp_parse_status status;
 };
 
-enum feeding { FEED_ALL, FEED_PIECES, FEED_NEED };
+enum feeding {
+    FEED_ALL,
+    FEED_PIECES,
+    FEED_NEED
+};
 
 static void mix(uint64_t *hash, const void *p, size_t n)
 {

@@ -396,6 +396,7 @@ class FakeCluster:
                 self.owner[first:last + 1] = [i] * (last + 1 - first)
         self.epoch = [i + 1 for i in range(masters + spare)]
         self.moving = {}  # slot -> (from, to)
+        self._ranges = self._ranges_of = None
 
     def start(self):
         for node in self.nodes:
@@ -463,20 +464,28 @@ class FakeCluster:
             return None
         return b"-MOVED %d %s\r\n" % (slot, self.nodes[self.owner[slot]].addr.encode())
 
+    def ranges(self):
+        """For each node index, its slots as "first-last" words; made anew when a slot moved."""
+        owner = list(self.owner)
+        if self._ranges_of != owner:
+            ranges = [[] for _ in self.nodes]
+            first = 0
+            for slot in range(1, SLOTS + 1):
+                if slot == SLOTS or owner[slot] != owner[first]:
+                    if owner[first] >= 0:
+                        ranges[owner[first]].append("%d-%d" % (first, slot - 1)
+                                                    if slot - 1 > first else "%d" % first)
+                    first = slot
+            self._ranges, self._ranges_of = ranges, owner
+        return self._ranges
+
     def nodes_text(self, me):
         lines = []
+        all_ranges = self.ranges()
         for node in self.nodes[:self.shown]:
-            ranges, first = [], None
-            for slot in range(SLOTS + 1):
-                mine = slot < SLOTS and self.owner[slot] == node.index
-                if mine and first is None:
-                    first = slot
-                elif not mine and first is not None:
-                    last = slot - 1
-                    ranges.append("%d-%d" % (first, last) if last > first else "%d" % first)
-                    first = None
+            ranges = list(all_ranges[node.index])
             if node is me:
-                for slot, (a, b) in self.moving.items():
+                for slot, (a, b) in list(self.moving.items()):
                     if a == node.index:
                         ranges.append("[%d->-%s]" % (slot, self.nodes[b].id))
                     if b == node.index:

@@ -224,12 +224,18 @@ static void test_odd_texts(void)
     merged("Stats", "v", "a=1,b=", "a=1,b=x", "a=2,b=");
     merged("Stats", "v", "=", "=", "=");
     merged("Stats", "v", "1%", "1%", "2%");
-    merged("Stats", "v", "123456789012345678901234567890", "1", "123456789012345677877719597057");
+    merged("Stats", "v", "10000000000000000000", "1", "10000000000000000000");
+}
+
+static int cleanup(void)
+{
+    info_text_free(&t);
+    return 0;
 }
 
 void suite_info_merge(void)
 {
-    CU_pSuite s = CU_add_suite("info_merge", NULL, NULL);
+    CU_pSuite s = CU_add_suite("info_merge", NULL, cleanup);
 
     CU_ADD_TEST(s, test_one_server_is_unchanged);
     CU_ADD_TEST(s, test_counters_are_added);
