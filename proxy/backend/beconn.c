@@ -221,8 +221,7 @@ static bool consume(struct beconn *c, const char *buf, size_t len, struct block 
         enum resp_frame_status st = resp_frame(&c->framer, p, (size_t)(end - p), &used);
 
         if (LIKELY(st == RESP_FRAME_DONE)) {
-            struct bereply reply = {.data = p, .len = used, .block = owner,
-                                    .type = c->framer.type};
+            struct bereply reply = {.data = p, .len = used, .block = owner, .type = c->framer.type};
 
             p += used;
             if (!deliver(c, &reply))
@@ -293,8 +292,7 @@ static void data_whole(struct beconn *c, size_t n)
     }
     c->rest = NULL;
     c->read_mode = READ_SHORT;
-    reply = (struct bereply){
-        .data = b->data, .len = c->framed, .block = b, .type = c->framer.type};
+    reply = (struct bereply){.data = b->data, .len = c->framed, .block = b, .type = c->framer.type};
     done = c->framed;
     if (deliver(c, &reply))
         (void)consume(c, b->data + done, b->len - done, b);
@@ -327,7 +325,8 @@ static void data_pieces(struct beconn *c, size_t n)
         if (c->state != BECONN_CLOSED)
             (void)consume(c, b->data + used, b->len - used, b);
     } else {
-        c->rest = block_new(PIECE_BYTES);
+        /* What is left may be the begin of a line of any length. */
+        c->rest = block_new(b->len - used + PIECE_BYTES);
         c->rest->len = b->len - used;
         memcpy(c->rest->data, b->data + used, c->rest->len);
         c->framed = 0;

@@ -1,11 +1,12 @@
 /*
- * beconn.h - one connection to a server: handshake, queue of requests in flight, framing of replies.
+ * beconn.h - one connection to a server: handshake, queue of requests in flight, framing of
+ * replies.
  *
  * It knows nothing of clients: requests are struct bereq, and what happens to them is told through
  * struct beconn_ops. Replies are matched by order alone; a connection whose bytes make no sense has
  * lost step and is closed.
- * Layer: backend. Thread: one worker. Owner: its node (backend/node.h); freed at the end of the turn
- * in which it closed.
+ * Layer: backend. Thread: one worker. Owner: its node (backend/node.h); freed at the end of the
+ * turn in which it closed.
  */
 #ifndef BACKEND_BECONN_H
 #define BACKEND_BECONN_H
@@ -81,24 +82,28 @@ struct beconn {
     struct backend_env *env;
     struct node *node;
     uint16_t profile;
-    bool leased;       /* exclusive to one user, never in node->shared */
-    bool retired;      /* nothing new is sent; closes when its FIFO is empty */
+    bool leased;  /* exclusive to one user, never in node->shared */
+    bool retired; /* nothing new is sent; closes when its FIFO is empty */
     bool paused;
     struct bereq *head, **tail;
-    uint32_t inflight;        /* requests in the FIFO */
+    uint32_t inflight; /* requests in the FIFO */
     uint64_t inflight_bytes;
     uint64_t queued;          /* bytes of requests appended so far */
     uint64_t handshake_bytes; /* bytes that preceded them */
     struct chain waiting;     /* requests queued before the handshake is done */
     struct resp_framer framer;
-    struct block *rest;       /* begin of an unfinished reply */
-    uint32_t framed;          /* bytes of `rest` the framer has consumed (long replies only) */
-    enum { READ_SHORT, READ_WHOLE, READ_PIECES } read_mode;
-    uint64_t progress_ms;     /* when bytes arrived last, or the connection was idle last */
-    uint8_t step;             /* handshake */
-    struct list_node link;    /* node->conns */
+    struct block *rest; /* begin of an unfinished reply */
+    uint32_t framed;    /* bytes of `rest` the framer has consumed (long replies only) */
+    enum {
+        READ_SHORT,
+        READ_WHOLE,
+        READ_PIECES
+    } read_mode;
+    uint64_t progress_ms;  /* when bytes arrived last, or the connection was idle last */
+    uint8_t step;          /* handshake */
+    struct list_node link; /* node->conns */
     struct loop_reap reap;
-    void *user;               /* of the one who leased it */
+    void *user; /* of the one who leased it */
 };
 
 /* Starts connecting. NULL with errno when it failed at once. */

@@ -166,7 +166,9 @@ bool handshake_reply(struct beconn *c, const struct bereply *reply)
     }
     if (c->step == STEP_MAX_BULK && reply->type != '-')
         read_max_bulk(c->node, reply);
-    if (c->step == STEP_INFO && reply->type != '-') {
+    if (c->step == STEP_INFO) {
+        /* A process that does not say who it is must not pass for its predecessor. */
+        c->node->run_id[0] = '\0';
         read_info_line(reply, "\nrun_id:", c->node->run_id, sizeof(c->node->run_id));
         read_info_line(reply, "\nredis_version:", c->node->version, sizeof(c->node->version));
     }

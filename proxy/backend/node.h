@@ -16,14 +16,14 @@ struct node {
     struct addr addr;
     struct sockaddr_any target;
     struct beconn *shared[PROFILE_MAX];
-    struct list_node conns;     /* all connections, struct beconn.link */
-    struct beconn *idle_leased; /* at most one clean exclusive connection is kept */
-    uint32_t leased;            /* exclusive connections that exist */
-    uint32_t failures;          /* failed attempts in a row */
-    uint64_t retry_at_ms;       /* no new attempt before */
-    uint64_t outage_ms;         /* since when it cannot serve; 0: it can */
-    bool in_map;                /* the current slot map names it */
-    uint64_t max_bulk;          /* the server's proto-max-bulk-len; 0: not known */
+    struct list_node conns;      /* all connections, struct beconn.link */
+    struct beconn *idle_leased;  /* at most one clean exclusive connection is kept */
+    uint32_t leased;             /* exclusive connections that exist */
+    uint32_t failures;           /* failed attempts in a row */
+    uint64_t retry_at_ms;        /* no new attempt before */
+    uint64_t outage_ms;          /* since when it cannot serve; 0: it can */
+    bool in_map;                 /* the current slot map names it */
+    uint64_t max_bulk;           /* the server's proto-max-bulk-len; 0: not known */
     char run_id[RUN_ID_LEN + 1]; /* of the server process; empty: not known */
     char version[24];            /* its redis_version; empty: not known */
     uint32_t holds;              /* requests that name it as their ASK target */

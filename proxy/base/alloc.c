@@ -103,8 +103,6 @@ size_t alloc_used_bytes(void)
     return 0;
 }
 
-void alloc_start_background(void)
-{
-}
+void alloc_start_background(void) {}
 
 #endif

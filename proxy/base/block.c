@@ -2,7 +2,11 @@
 
 #include "base/alloc.h"
 
-enum { KIND_SMALL, KIND_LARGE, KIND_OWN };
+enum {
+    KIND_SMALL,
+    KIND_LARGE,
+    KIND_OWN
+};
 
 struct free_list {
     struct block *head;

@@ -53,7 +53,7 @@ static const struct setting main_rows[] = {
        "silence before the kernel probes a client's connection; 0 = off"),
     IN(client, "max_bulk", max_bulk, SIZE, KIB, 2 * GIB, 512 * MIB,
        "one argument; a longer one is a protocol error"),
-    IN(client, "max_request", max_request, SIZE, 64 * KIB, 4 * GIB - 1, GIB,
+    IN(client, "max_request", max_request, SIZE, 64 * KIB, 2 * GIB - 1, GIB,
        "a whole request; a longer one is a protocol error"),
 
     IN(backend, "connect_timeout", connect_timeout_ms, TIME_MS, 1, 10 * MINUTE, SECOND,

@@ -64,8 +64,7 @@ void discovery_cluster_free(struct discovery_cluster **cluster)
     *cluster = NULL;
     ev_timer_stop(c->loop->ev, &c->timer);
     ev_timer_stop(c->loop->ev, &c->probe_timer);
-    LIST_FOREACH(pos, tmp, &c->nodes)
-    {
+    LIST_FOREACH (pos, tmp, &c->nodes) {
         struct discovery_node *n = CONTAINER_OF(pos, struct discovery_node, link);
 
         discovery_node_remove(&n);
@@ -91,14 +90,13 @@ static void sweep_nodes(struct discovery_cluster *c)
 {
     struct list_node *pos, *tmp;
 
-    LIST_FOREACH(pos, tmp, &c->nodes)
-    CONTAINER_OF(pos, struct discovery_node, link)->keep = false;
+    LIST_FOREACH (pos, tmp, &c->nodes)
+        CONTAINER_OF(pos, struct discovery_node, link)->keep = false;
     for (size_t i = 0; c->map != NULL && i < c->map->node_count; i++)
         c->map_nodes[i]->keep = true;
     for (size_t i = 0; c->use_seeds && i < c->conf->seed_count; i++)
         know(c, &c->conf->seeds[i])->keep = true;
-    LIST_FOREACH(pos, tmp, &c->nodes)
-    {
+    LIST_FOREACH (pos, tmp, &c->nodes) {
         struct discovery_node *n = CONTAINER_OF(pos, struct discovery_node, link);
 
         if (!n->keep)
@@ -110,8 +108,7 @@ static void ask_nodes(struct discovery_cluster *c)
 {
     struct list_node *pos, *tmp;
 
-    LIST_FOREACH(pos, tmp, &c->nodes)
-    {
+    LIST_FOREACH (pos, tmp, &c->nodes) {
         struct discovery_node *n = CONTAINER_OF(pos, struct discovery_node, link);
 
         if (n->asked_round != c->round)
@@ -125,9 +122,9 @@ static bool anyone_pending(struct discovery_cluster *c)
 {
     struct list_node *pos, *tmp;
 
-    LIST_FOREACH(pos, tmp, &c->nodes)
-    if (CONTAINER_OF(pos, struct discovery_node, link)->pending)
-        return true;
+    LIST_FOREACH (pos, tmp, &c->nodes)
+        if (CONTAINER_OF(pos, struct discovery_node, link)->pending)
+            return true;
     return false;
 }
 

@@ -89,8 +89,7 @@ static void match_answers(struct compare *k)
 
     for (size_t n = 0; n < k->old->node_count; n++)
         k->pending[n] = k->c->map_nodes[n]->pending;
-    LIST_FOREACH(pos, tmp, &k->c->nodes)
-    {
+    LIST_FOREACH (pos, tmp, &k->c->nodes) {
         const struct discovery_node *n = CONTAINER_OF(pos, struct discovery_node, link);
         const struct slotmap_node *found;
 

@@ -12,8 +12,7 @@ struct discovery_node *discovery_node_find(struct discovery_cluster *c, const st
 {
     struct list_node *pos, *tmp;
 
-    LIST_FOREACH(pos, tmp, &c->nodes)
-    {
+    LIST_FOREACH (pos, tmp, &c->nodes) {
         struct discovery_node *n = CONTAINER_OF(pos, struct discovery_node, link);
 
         if (addr_equal(&n->addr, a))
@@ -149,8 +148,7 @@ void discovery_nodes_expire(struct discovery_cluster *c, uint64_t now_ms)
     struct list_node *pos, *tmp;
     bool any = false;
 
-    LIST_FOREACH(pos, tmp, &c->nodes)
-    {
+    LIST_FOREACH (pos, tmp, &c->nodes) {
         struct discovery_node *n = CONTAINER_OF(pos, struct discovery_node, link);
 
         if (n->query == NULL ||

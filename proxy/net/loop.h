@@ -32,13 +32,13 @@ struct loop_reap {
 struct loop {
     struct ev_loop *ev;
     struct ev_prepare prepare;
-    struct ev_idle idle;   /* active while tasks wait: the loop must not sleep */
+    struct ev_idle idle; /* active while tasks wait: the loop must not sleep */
     struct ev_async wake;
     struct ev_timer tick;
-    struct stream *dirty;  /* singly linked through stream.next_dirty */
+    struct stream *dirty; /* singly linked through stream.next_dirty */
     struct list_node tasks;
     struct loop_reap *reaps;
-    uint64_t now_ms;       /* clock_ms at the start of the turn */
+    uint64_t now_ms; /* clock_ms of the last tick: cheap, up to LOOP_TICK_MS old */
     void *owner;
     void (*on_turn)(struct loop *l); /* before the flush of each turn; may be NULL */
     void (*on_tick)(struct loop *l); /* every LOOP_TICK_MS; may be NULL */

@@ -180,9 +180,3 @@ void stream_flush_dirty(struct loop *l)
             flush(s);
     }
 }
-
-void stream_flush_now(struct stream *s)
-{
-    if (s->open && !s->connecting)
-        flush(s);
-}

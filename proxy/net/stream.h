@@ -86,7 +86,4 @@ void stream_close(struct stream *s);
 /* Flushes all dirty streams; called by the loop before it sleeps. */
 void stream_flush_dirty(struct loop *l);
 
-/* Writes now what is queued, as far as the kernel takes it, for a stream about to be closed. */
-void stream_flush_now(struct stream *s);
-
 #endif

@@ -34,9 +34,10 @@ static bool is_smallest(const char *p, const char *next)
     return next - p == sizeof(text) && memcmp(p + 1, text, sizeof(text) - 1) == 0;
 }
 
-static const char *line_end(const char *p, const char *end)
+/* The byte after the line at p, whose first `looked` bytes are known to hold no end. */
+static const char *line_end(const char *p, const char *end, size_t looked)
 {
-    const char *cr = p;
+    const char *cr = p + looked;
 
     for (;;) {
         cr = memchr(cr, '\r', (size_t)(end - cr));
@@ -81,8 +82,10 @@ static bool ends_like_bulk(const char *p, uint64_t part, uint64_t left)
 enum resp_frame_status resp_frame(struct resp_framer *f, const char *buf, size_t len, size_t *used)
 {
     const char *p = buf, *end = buf + len, *next;
+    size_t looked = f->looked;
     int64_t n;
 
+    f->looked = 0;
     if (f->pending == 0) {
         f->pending = 1;
         f->bulk = 0;
@@ -135,9 +138,12 @@ enum resp_frame_status resp_frame(struct resp_framer *f, const char *buf, size_t
         case '#':
         case '(':
         case '_':
-            next = line_end(p, end);
-            if (next == NULL)
+            next = line_end(p, end, looked);
+            if (next == NULL) {
+                f->looked = (size_t)(end - p) - 1; /* a CR may be the last byte */
                 goto more;
+            }
+            looked = 0;
             f->pending--;
             break;
         case '*':
@@ -212,7 +218,7 @@ static bool next_any(const char **p, const char *end, struct resp_item *out)
     case '#':
     case '(':
     case '_':
-        next = line_end(*p, end);
+        next = line_end(*p, end, 0);
         if (next == NULL)
             return false;
         out->data = *p + 1;

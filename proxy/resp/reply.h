@@ -15,6 +15,7 @@
 struct resp_framer {
     uint64_t pending; /* elements to come; 0: between replies */
     uint64_t bulk;    /* bytes of a string to come, its CRLF included */
+    size_t looked;    /* bytes of an unfinished line that have no end in them */
     char type;        /* first byte of the reply, attributes aside; 0: not known yet */
 };
 

@@ -8,11 +8,16 @@
 #include "resp/inline.h"
 #include "resp/number.h"
 
-/* A line without its end after so many bytes is an error (PROTO_INLINE_MAX_SIZE of redis-server). */
+/* A line without its end after so many bytes is an error (PROTO_INLINE_MAX_SIZE of redis-server).
+ */
 #define LINE_MAX_BYTES (64 * 1024)
 #define ARGV_KEEP 64
 
-enum parser_state { IDLE, ARRAY, INLINE_TEXT };
+enum parser_state {
+    IDLE,
+    ARRAY,
+    INLINE_TEXT
+};
 
 struct resp_parser {
     struct resp_limits limits;
@@ -265,8 +270,7 @@ static enum resp_parse_status parse_inline(struct resp_parser *p, const char *bu
     argv_room(p, r.argc);
     memcpy(p->argv, r.argv, r.argc * sizeof(*r.argv));
     free(r.argv);
-    *out = (struct resp_request){
-        .base = r.bytes, .len = r.len, .argc = r.argc, .argv = p->argv};
+    *out = (struct resp_request){.base = r.bytes, .len = r.len, .argc = r.argc, .argv = p->argv};
     return RESP_PARSE_OK;
 }
 

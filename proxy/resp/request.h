@@ -20,9 +20,9 @@ struct resp_arg {
 /* A complete request. All of it is borrowed from the parser and the buffer that was parsed and is
  * valid until the next call of resp_parse or the buffer's next change. */
 struct resp_request {
-    const char *base;           /* the request in RESP array form, ready to be forwarded */
-    uint32_t len;               /* bytes at base */
-    uint32_t argc;              /* at least 1 */
+    const char *base; /* the request in RESP array form, ready to be forwarded */
+    uint32_t len;     /* bytes at base */
+    uint32_t argc;    /* at least 1 */
     const struct resp_arg *argv;
 };
 

@@ -250,8 +250,8 @@ void client_request_done(struct client *c, struct request *r, const char *data, 
         after_output(c);
 }
 
-/* Moves a composed reply to the output. Small pieces are copied, so that nothing keeps the block they
- * were composed in. */
+/* Moves a composed reply to the output. Small pieces are copied, so that nothing keeps the block
+ * they were composed in. */
 static void move_chain(struct chain *to, struct chain *from)
 {
     for (struct chain_seg *s = from->head; s != NULL; s = s->next)

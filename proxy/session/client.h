@@ -32,8 +32,8 @@ struct partial {
 /* What most clients never need; allocated by client_extra when one does. */
 struct client_extra {
     struct client *client;
-    char *name, *lib_name, *lib_ver;  /* what it told us about itself */
-    struct long_reply *long_reply;    /* the one at the head, whose connection waits for our output */
+    char *name, *lib_name, *lib_ver; /* what it told us about itself */
+    struct long_reply *long_reply; /* the one at the head, whose connection waits for our output */
     /* HOLD_REFUSED: */
     struct list_node wait_link; /* env->waiting */
     uint64_t retry_at_ms;       /* not before */
@@ -43,34 +43,34 @@ struct client_extra {
 
 struct client {
     MAGIC_FIELD;
-    uint8_t hold;        /* enum client_hold, or-ed */
-    uint8_t proto;       /* 2 or 3 */
-    bool closing;        /* nothing more is read; closes when all is answered and written */
-    bool ended;          /* the client sends no more, but what it sent is answered */
-    bool doomed;         /* over client.output_max: closes in the next turn */
-    bool in_multi;       /* a MULTI was refused: so is everything up to EXEC or DISCARD */
+    uint8_t hold;          /* enum client_hold, or-ed */
+    uint8_t proto;         /* 2 or 3 */
+    bool closing;          /* nothing more is read; closes when all is answered and written */
+    bool ended;            /* the client sends no more, but what it sent is answered */
+    bool doomed;           /* over client.output_max: closes in the next turn */
+    bool in_multi;         /* a MULTI was refused: so is everything up to EXEC or DISCARD */
     uint16_t last_command; /* its row in command_table */
     struct stream stream;
     struct session_env *env;
     struct upstream *up;
     struct request *head, **tail;
-    uint32_t queued;      /* requests in the queue */
-    uint32_t inflight;    /* of them and of their parts: with a backend connection */
-    uint32_t refused;     /* of them and of their parts: REQUEST_REFUSED */
+    uint32_t queued;   /* requests in the queue */
+    uint32_t inflight; /* of them and of their parts: with a backend connection */
+    uint32_t refused;  /* of them and of their parts: REQUEST_REFUSED */
     uint16_t profile;
     uint16_t listener;
     uint64_t inflight_bytes;
     struct partial *partial;
-    struct list_node link;     /* env->clients */
+    struct list_node link; /* env->clients */
     union {
         struct loop_task task; /* parses what is left */
         struct loop_reap reap; /* instead, once the stream is closed */
     };
     uint64_t id;
-    uint32_t taken_mark; /* low bits of stream.written when output was last seen moving */
-    uint32_t stalled_s;  /* seconds with unread output and no byte taken */
+    uint32_t taken_mark;          /* low bits of stream.written when output was last seen moving */
+    uint32_t stalled_s;           /* seconds with unread output and no byte taken */
     uint32_t created_s, active_s; /* wall clock / monotonic seconds */
-    struct client_extra *extra;  /* NULL until needed */
+    struct client_extra *extra;   /* NULL until needed */
 };
 
 /* c->extra, created when there is none. */

@@ -8,6 +8,8 @@
 #define FAIR_REQUESTS 256
 /* With this much room left in a partial block reading goes on in it, else it grows first. */
 #define READ_MIN 2048
+/* An announced length is believed up to here, and beyond it up to four times what has arrived. */
+#define BELIEVED_MIN ((size_t)1024 * 1024)
 
 void client_input_drop(struct client *c)
 {
@@ -22,8 +24,8 @@ void client_input_drop(struct client *c)
 }
 
 /* Parses and dispatches from buf. Returns the bytes used up; a request that has to wait is not.
- * `block` is where buf is, when a large request may be handed over by reference. *unfinished: what is
- * left is the begin of a request; else it stopped before whole ones. */
+ * `block` is where buf is, when a large request may be handed over by reference. *unfinished: what
+ * is left is the begin of a request; else it stopped before whole ones. */
 static size_t parse_requests(struct client *c, struct resp_parser *parser, const char *buf,
                              size_t len, struct block *block, bool *unfinished)
 {
@@ -34,7 +36,8 @@ static size_t parse_requests(struct client *c, struct resp_parser *parser, const
     for (int n = 0; n < FAIR_REQUESTS && pos < len && c->hold == 0;) {
         switch (resp_parse(parser, buf + pos, len - pos, &req, &used)) {
         case RESP_PARSE_OK:
-            if (UNLIKELY(dispatch_request(c, &req, block) == DISPATCH_WAIT))
+            if (UNLIKELY(dispatch_request(c, &req, req.base == buf + pos ? block : NULL) ==
+                         DISPATCH_WAIT))
                 return pos;
             pos += used;
             n++;
@@ -55,11 +58,21 @@ static size_t parse_requests(struct client *c, struct resp_parser *parser, const
     return pos;
 }
 
+/* Room for an unfinished request of which `have` bytes are there. What a client announces is
+ * believed by what it has sent: a few bytes must not make the proxy ask the system for gigabytes.
+ */
+static size_t wanted_room(const struct client *c, const struct resp_parser *parser, size_t have)
+{
+    size_t believed = MIN(MAX(BELIEVED_MIN, have * 4), c->env->config->client.max_request);
+
+    return MIN(resp_parser_need(parser), believed);
+}
+
 /* Keeps the unparsed end of the scratch buffer. */
 static void keep_rest(struct client *c, const char *p, size_t len, bool unfinished)
 {
     struct partial *q = xcalloc(1, sizeof(*q));
-    size_t need = resp_parser_need(c->env->parser);
+    size_t need = wanted_room(c, c->env->parser, len);
 
     q->parser = resp_parser_new(&c->env->limits);
     resp_parser_move(q->parser, c->env->parser);
@@ -78,8 +91,7 @@ static void parse_partial(struct client *c)
     uint32_t left;
     size_t used;
 
-    used = parse_requests(c, p->parser, b->data + p->start, b->len - p->start, b,
-                          &p->unfinished);
+    used = parse_requests(c, p->parser, b->data + p->start, b->len - p->start, b, &p->unfinished);
     if (c->partial != p)
         return; /* the client is closing: dropped meanwhile */
     p->start += (uint32_t)used;
@@ -92,7 +104,7 @@ static void parse_partial(struct client *c)
         return;
     /* Requests that refer to the block keep it as it is; what is left moves to a new one. */
     if (b->refs > 1 || p->unfinished) {
-        struct block *fresh = block_new(MAX(left + READ_MIN, resp_parser_need(p->parser)));
+        struct block *fresh = block_new(MAX(left + READ_MIN, wanted_room(c, p->parser, left)));
 
         memcpy(fresh->data, b->data + p->start, left);
         fresh->len = left;
@@ -125,14 +137,13 @@ static struct span read_span(struct stream *s)
         return (struct span){c->env->scratch, CLIENT_SCRATCH};
     if (list_linked(&c->task.link)) /* it has whole requests to parse first */
         return (struct span){0};
-    need = resp_parser_need(p->parser);
+    need = wanted_room(c, p->parser, p->block->len - p->start);
     room = p->block->cap - p->block->len;
-    if (p->start + need > p->block->cap || room == 0) {
-        size_t grown = MIN((size_t)p->block->cap * 2, (size_t)UINT32_MAX / 2);
-
-        block_grow(&p->block, MAX(p->start + need, grown));
-        room = p->block->cap - p->block->len;
-    }
+    if (p->start + need > p->block->cap)
+        block_grow(&p->block, p->start + need);
+    else if (room == 0)
+        block_grow(&p->block, MIN((size_t)p->block->cap * 2, (size_t)UINT32_MAX / 2));
+    room = p->block->cap - p->block->len;
     /* A long argument is read to its end and no further: its block is then passed on as it is. */
     if (p->start + need > p->block->len + CLIENT_SCRATCH)
         room = p->start + need - p->block->len;

@@ -41,9 +41,9 @@ static enum dispatch_result unknown_command(struct client *c, const struct resp_
 
     args[0] = '\0';
     for (uint32_t i = 1; i < r->argc && n < 128; i++)
-        n += (size_t)snprintf(args + n, sizeof(args) - n, "'%.*s' ",
-                              (int)MIN(resp_arg_len(r, i), (uint32_t)(128 - n)),
-                              resp_arg_ptr(r, i));
+        n +=
+            (size_t)snprintf(args + n, sizeof(args) - n, "'%.*s' ",
+                             (int)MIN(resp_arg_len(r, i), (uint32_t)(128 - n)), resp_arg_ptr(r, i));
     chain_init(&out);
     resp_write_error(&out, "ERR unknown command '%.*s', with args beginning with: %s",
                      (int)MIN(resp_arg_len(r, 0), 128u), resp_arg_ptr(r, 0), args);
@@ -60,8 +60,8 @@ static enum dispatch_result unknown_subcommand(struct client *c, const struct co
     size_t n = 0;
 
     for (; cmd->name[n] != '\0' && n < sizeof(upper) - 1; n++)
-        upper[n] = (char)(cmd->name[n] >= 'a' && cmd->name[n] <= 'z' ? cmd->name[n] - 32
-                                                                      : cmd->name[n]);
+        upper[n] =
+            (char)(cmd->name[n] >= 'a' && cmd->name[n] <= 'z' ? cmd->name[n] - 32 : cmd->name[n]);
     upper[n] = '\0';
     chain_init(&out);
     if (r->argc < 2)
@@ -123,7 +123,8 @@ static inline void pipeline_limit(struct client *c)
 {
     const struct config_client *limits = &c->env->config->client;
 
-    if (UNLIKELY(c->queued >= limits->max_pipeline || c->inflight_bytes > limits->max_inflight_bytes))
+    if (UNLIKELY(c->queued >= limits->max_pipeline ||
+                 c->inflight_bytes > limits->max_inflight_bytes))
         client_hold(c, HOLD_PIPELINE);
 }
 
@@ -321,8 +322,8 @@ static enum dispatch_result refused_multi(struct client *c, const struct command
 {
     if (cmd != NULL && (cmd->local == LOCAL_EXEC || cmd->local == LOCAL_DISCARD))
         c->in_multi = false;
-    return reply_error(c, cmd, cmd != NULL && cmd->local == LOCAL_EXEC ? ERROR_EXECABORT
-                                                                       : ERROR_MULTI_REFUSED);
+    return reply_error(
+        c, cmd, cmd != NULL && cmd->local == LOCAL_EXEC ? ERROR_EXECABORT : ERROR_MULTI_REFUSED);
 }
 
 enum dispatch_result dispatch_request(struct client *c, const struct resp_request *r,

@@ -37,31 +37,31 @@ struct session_env {
     struct loop *loop;
     const struct config *config;
     const struct session_hooks *hooks;
-    unsigned worker;             /* number of this worker */
+    unsigned worker; /* number of this worker */
     struct backend_env backend;
     struct profile_table profiles;
     struct upstream **upstreams; /* one per configured upstream */
     size_t upstream_count;
-    struct list_node clients;    /* struct client.link */
-    struct list_node waiting;    /* clients with refused requests, struct client_extra.wait_link */
+    struct list_node clients; /* struct client.link */
+    struct list_node waiting; /* clients with refused requests, struct client_extra.wait_link */
     struct list_node long_replies; /* struct long_reply.link */
-    struct ev_timer hold_timer;  /* runs every HOLD_TICK_MS while `waiting` has members */
-    bool wake_waiting;           /* look at `waiting` before the loop sleeps */
-    uint64_t held_bytes;         /* of refused requests: ride_through_bytes bounds it */
-    char *scratch;               /* CLIENT_SCRATCH bytes; valid within one callback */
-    struct resp_limits limits;    /* of requests: the configured ones, or a server's if lower */
-    struct resp_parser *parser;   /* of the bytes just read */
-    struct resp_parser *reparser; /* of requests already accepted */
+    struct ev_timer hold_timer;    /* runs every HOLD_TICK_MS while `waiting` has members */
+    bool wake_waiting;             /* look at `waiting` before the loop sleeps */
+    uint64_t held_bytes;           /* of refused requests: ride_through_bytes bounds it */
+    char *scratch;                 /* CLIENT_SCRATCH bytes; valid within one callback */
+    struct resp_limits limits;     /* of requests: the configured ones, or a server's if lower */
+    struct resp_parser *parser;    /* of the bytes just read */
+    struct resp_parser *reparser;  /* of requests already accepted */
     struct request *spare_requests;
     size_t spare_request_count, spare_request_low;
-    uint32_t ticks;              /* of the loop, since the start */
-    bool draining;               /* the process stops: clients close when they are answered */
+    uint32_t ticks; /* of the loop, since the start */
+    bool draining;  /* the process stops: clients close when they are answered */
     struct info_cache *info;
     struct metrics metrics;
     const struct metrics *const *all_metrics; /* of all workers, for INFO */
     unsigned worker_count;
-    uint64_t start_ms;           /* wall clock, when the process started */
-    const char *run_id;          /* of this process, RUN_ID_LEN characters */
+    uint64_t start_ms;  /* wall clock, when the process started */
+    const char *run_id; /* of this process, RUN_ID_LEN characters */
     const char *version;
 };
 

@@ -11,15 +11,15 @@
 struct session_env;
 
 struct gather {
-    struct mail mail;          /* used by the worker layer */
-    unsigned from, next;       /* asking worker; the one to visit next */
-    char *text;                /* grows; owned by the gather */
+    struct mail mail;    /* used by the worker layer */
+    unsigned from, next; /* asking worker; the one to visit next */
+    char *text;          /* grows; owned by the gather */
     size_t len, cap;
-    int64_t number;            /* a sum, for those that count */
+    int64_t number; /* a sum, for those that count */
     void (*collect)(struct gather *g, struct session_env *env);
     void (*finish)(struct gather *g, struct session_env *env); /* ends with gather_free */
-    uint64_t client;           /* id of the asking client: it may be gone by then */
-    void *data;                /* malloc'ed; freed with the gather */
+    uint64_t client; /* id of the asking client: it may be gone by then */
+    void *data;      /* malloc'ed; freed with the gather */
 };
 
 /* Appends to g->text. */

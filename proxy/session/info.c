@@ -91,8 +91,7 @@ static void prune(struct info_cache *cache)
 {
     struct list_node *at, *tmp;
 
-    LIST_FOREACH(at, tmp, &cache->answers)
-    {
+    LIST_FOREACH (at, tmp, &cache->answers) {
         struct info_answer *a = CONTAINER_OF(at, struct info_answer, link);
 
         if (list_empty(&a->waiters) && (!a->done || !is_fresh(a) || cache->count > MAX_ANSWERS))
@@ -257,8 +256,7 @@ static void run_task(struct loop_task *task)
     struct list_node *at, *tmp;
 
     /* Answers are freed by prune() only, so the next one stays where it is. */
-    LIST_FOREACH(at, tmp, &cache->answers)
-    {
+    LIST_FOREACH (at, tmp, &cache->answers) {
         struct info_answer *a = CONTAINER_OF(at, struct info_answer, link);
 
         if (a->done)

@@ -198,13 +198,12 @@ HANDLER(CLIENT_SETINFO)
 
     UNUSED;
     if (!lib_name && !resp_arg_is(r, 2, "lib-ver")) {
-        resp_write_error(out, "ERR Unrecognized option '%.*s'",
-                         (int)MIN(resp_arg_len(r, 2), 128u), resp_arg_ptr(r, 2));
+        resp_write_error(out, "ERR Unrecognized option '%.*s'", (int)MIN(resp_arg_len(r, 2), 128u),
+                         resp_arg_ptr(r, 2));
         return;
     }
     if (!valid_name(resp_arg_ptr(r, 3), resp_arg_len(r, 3))) {
-        resp_write_error(out,
-                         "ERR %s cannot contain spaces, newlines or special characters.",
+        resp_write_error(out, "ERR %s cannot contain spaces, newlines or special characters.",
                          lib_name ? "lib-name" : "lib-ver");
         return;
     }

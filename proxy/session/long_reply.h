@@ -1,10 +1,9 @@
 /*
  * long_reply.h - a reply longer than backend.large_reply passes to its client in pieces.
  *
- * The connection it comes on is taken out of the shared set, and is read at the client's pace. While
- * requests of others wait behind it, its reading pauses for at most backend.lane_stall; after that
- * the reply is buffered within the client's output marks.
- * Layer: session. Thread: one worker.
+ * The connection it comes on is taken out of the shared set, and is read at the client's pace.
+ * While requests of others wait behind it, its reading pauses for at most backend.lane_stall; after
+ * that the reply is buffered within the client's output marks. Layer: session. Thread: one worker.
  */
 #ifndef SESSION_LONG_REPLY_H
 #define SESSION_LONG_REPLY_H

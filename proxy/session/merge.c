@@ -183,7 +183,8 @@ static bool merge_random(struct client *c, const struct scatter *s, struct chain
         if (!read_head(p, &at, &head) || head.type == '_' || head.count < 0)
             continue;
         seen++;
-        c->env->backend.random = c->env->backend.random * 6364136223846793005u + 1442695040888963407u;
+        c->env->backend.random =
+            c->env->backend.random * 6364136223846793005u + 1442695040888963407u;
         if ((c->env->backend.random >> 33) % seen == 0)
             chosen = p;
     }

@@ -279,8 +279,8 @@ static void resume_client(struct client *c, uint64_t now)
     struct request *r = c->head;
 
     while (r != NULL && c->refused > 0) {
-        enum verdict v = r->state == REQUEST_PARTS ? resume_parts(c, r, now)
-                                                   : resume_request(c, r, now);
+        enum verdict v =
+            r->state == REQUEST_PARTS ? resume_parts(c, r, now) : resume_request(c, r, now);
 
         if (v == WAIT)
             return;

@@ -13,8 +13,9 @@
 
 #include "session/client.h"
 
-/* What an error reply of node n to request r means: REFUSAL_NONE when it is the answer. Reroutes the
- * slot for MOVED, remembers the target of an ASK, starts the outage of a node that cannot serve. */
+/* What an error reply of node n to request r means: REFUSAL_NONE when it is the answer. Reroutes
+ * the slot for MOVED, remembers the target of an ASK, starts the outage of a node that cannot
+ * serve. */
 enum refusal redirect_classify(struct upstream *u, struct node *n, struct request *r,
                                const struct bereply *reply);
 

@@ -47,8 +47,8 @@ static bool parse_target(const struct node *n, const struct request *r, const ch
 
         if (colon == NULL)
             return false;
-        w = snprintf(text, sizeof(text), "%s%.*s", n->addr.host,
-                     (int)(host + host_len - colon), colon);
+        w = snprintf(text, sizeof(text), "%s%.*s", n->addr.host, (int)(host + host_len - colon),
+                     colon);
         return w > 0 && addr_parse(text, (size_t)w, out);
     }
     return addr_parse(host, host_len, out);

@@ -61,11 +61,11 @@ struct request {
         struct block *reply_block; /* REQUEST_DONE: holds the reply; NULL: it is inline */
         struct node *ask_node;     /* REFUSAL_ASK */
     };
-    uint32_t epoch;    /* of the routes when it was sent */
+    uint32_t epoch; /* of the routes when it was sent */
     uint32_t reply_off, reply_len;
-    uint16_t slot;     /* SLOT_NONE: none */
-    uint8_t state;     /* enum request_state */
-    uint8_t refusal;   /* enum refusal */
+    uint16_t slot;   /* SLOT_NONE: none */
+    uint8_t state;   /* enum request_state */
+    uint8_t refusal; /* enum refusal */
     uint8_t redirects;
     uint8_t is_part : 1;
     uint8_t failed : 1;    /* answered by the proxy's own error: it has not run */

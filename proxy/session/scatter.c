@@ -140,7 +140,8 @@ void scatter_masters(struct client *c, const struct command *cmd, const struct r
         s = slotmap_range_end(m, (uint16_t)s);
     }
     if (parent->scatter->parts == NULL)
-        scatter_add(c, parent, slot, r->base, r->len); /* nobody owns anything: held, then refused */
+        scatter_add(c, parent, slot, r->base,
+                    r->len); /* nobody owns anything: held, then refused */
     scatter_close(c, parent);
 }
 
@@ -249,8 +250,7 @@ static void compose_part(struct composer *b, const struct resp_request *r,
     compose(b, resp_arg_ptr(r, 0), resp_arg_len(r, 0));
     compose(b, "\r\n", 2);
     for (uint32_t i = 0; i < count; i++) {
-        const char *raw =
-            raw_args(r, range->first + order[i] * range->step, range->step, &raw_len);
+        const char *raw = raw_args(r, range->first + order[i] * range->step, range->step, &raw_len);
 
         compose(b, raw, raw_len);
     }
@@ -262,9 +262,8 @@ void scatter_keys(struct client *c, const struct command *cmd, const struct resp
     struct scatter *s = scatter_new(range->count, merge_finish);
     struct request *parent = parent_new(c, cmd, s);
     struct slot_key local[64];
-    struct slot_key *keys = range->count <= ARRAY_LEN(local)
-                                ? local
-                                : xmalloc(range->count * sizeof(*keys));
+    struct slot_key *keys =
+        range->count <= ARRAY_LEN(local) ? local : xmalloc(range->count * sizeof(*keys));
     struct composer b;
 
     for (uint32_t i = 0; i < range->count; i++) {
@@ -296,8 +295,8 @@ void scatter_keys(struct client *c, const struct command *cmd, const struct resp
 
 static bool can_split(const struct request *r)
 {
-    return r->cmd->route == ROUTE_SPLIT && (r->cmd->merge == MERGE_SUM ||
-                                            r->cmd->merge == MERGE_ORDER);
+    return r->cmd->route == ROUTE_SPLIT &&
+           (r->cmd->merge == MERGE_SUM || r->cmd->merge == MERGE_ORDER);
 }
 
 /* One part for each key of `req`, whose ordinals in the parent begin at `first` of its order. */

@@ -21,12 +21,12 @@ typedef void scatter_answered_fn(struct request *part, const struct node *n);
 struct scatter {
     scatter_finish_fn *finish;
     scatter_answered_fn *answered_by; /* NULL: nobody wants to know */
-    struct request *parts, **tail; /* in the order they were added */
-    uint32_t pending;              /* parts without a reply, and one for the builder */
-    uint32_t keys;                 /* keys of the parent */
-    void *data;                    /* of finish; freed with the scatter */
-    void (*drop)(void *data);      /* how to free it; NULL: free() */
-    uint32_t order[];              /* ordinals of the keys, part by part (request.first, count) */
+    struct request *parts, **tail;    /* in the order they were added */
+    uint32_t pending;                 /* parts without a reply, and one for the builder */
+    uint32_t keys;                    /* keys of the parent */
+    void *data;                       /* of finish; freed with the scatter */
+    void (*drop)(void *data);         /* how to free it; NULL: free() */
+    uint32_t order[]; /* ordinals of the keys, part by part (request.first, count) */
 };
 
 /* Splits a multi-key command by slot and sends the parts. The keys are range's. */
@@ -37,13 +37,13 @@ void scatter_keys(struct client *c, const struct command *cmd, const struct resp
 void scatter_masters(struct client *c, const struct command *cmd, const struct resp_request *r);
 
 /* For commands made of several steps: a parent at the end of c's queue without parts yet. */
-struct request *scatter_open(struct client *c, const struct command *cmd,
-                             scatter_finish_fn *finish, void *data);
+struct request *scatter_open(struct client *c, const struct command *cmd, scatter_finish_fn *finish,
+                             void *data);
 /* Adds a part and sends it to the node that serves `slot`. */
 struct request *scatter_add(struct client *c, struct request *parent, uint16_t slot,
                             const char *bytes, uint32_t len);
-/* Adds a part and sends it on this connection. It is for that server alone: if it cannot be answered
- * now, the part fails at once (request.failed) instead of being held. */
+/* Adds a part and sends it on this connection. It is for that server alone: if it cannot be
+ * answered now, the part fails at once (request.failed) instead of being held. */
 struct request *scatter_add_to(struct client *c, struct request *parent, struct beconn *conn,
                                const char *bytes, uint32_t len);
 /* All parts are added: from now on the last reply finishes it. The parent may be gone after. */

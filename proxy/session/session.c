@@ -7,6 +7,8 @@
 #include "session/long_reply.h"
 #include "session/redirect.h"
 
+/* A merged reply is put together in one block, whose size is a 32-bit number. */
+#define WHOLE_REPLY_MAX ((uint64_t)1024 * 1024 * 1024)
 #define TICKS_PER_SECOND (1000 / LOOP_TICK_MS)
 
 static void backend_env_init(struct session_env *env)
@@ -25,7 +27,7 @@ static void backend_env_init(struct session_env *env)
         .retry_max_ms = cb->retry_max_ms,
         .max_leased = cb->max_leased,
         .large_reply = cb->large_reply,
-        .max_whole_reply = env->config->client.output_max,
+        .max_whole_reply = MIN(env->config->client.output_max, WHOLE_REPLY_MAX),
         .random = env->start_ms * 2654435761u + env->worker * 40503u + (uintptr_t)env + 1,
     };
 }
@@ -96,8 +98,7 @@ static void enforce_memory_max(struct session_env *env)
             largest = c;
         }
     }
-    METRIC_ADD(&env->metrics, largest_client,
-               most - METRIC_GET(&env->metrics, largest_client));
+    METRIC_ADD(&env->metrics, largest_client, most - METRIC_GET(&env->metrics, largest_client));
     if (largest == NULL || alloc_used_bytes() <= env->config->memory_max)
         return;
     for (unsigned i = 0; i < env->worker_count; i++)

@@ -6,7 +6,8 @@
 /* A node that no map names keeps its connections so long, for answers under way and late ASKs. */
 #define SWEEP_MS 1000
 
-static uint16_t add_profile(struct session_env *env, uint8_t proto, const struct config_upstream *cu)
+static uint16_t add_profile(struct session_env *env, uint8_t proto,
+                            const struct config_upstream *cu)
 {
     struct profile p = {.proto = proto, .user = cu->user, .password = cu->password};
     int i = profile_find(&env->profiles, &p);

@@ -13,18 +13,18 @@
 
 struct upstream {
     struct session_env *env;
-    size_t index;                 /* in env->upstreams and the configuration */
+    size_t index; /* in env->upstreams and the configuration */
     const struct config_upstream *config;
-    struct slotmap *map;          /* never NULL */
-    struct list_node nodes;       /* struct node.link */
-    struct node **map_nodes;      /* by index in the map */
+    struct slotmap *map;     /* never NULL */
+    struct list_node nodes;  /* struct node.link */
+    struct node **map_nodes; /* by index in the map */
     size_t map_node_count;
     uint32_t epoch;
-    uint16_t base_profile[2];     /* RESP2 and RESP3 with the configured credentials */
-    struct node *route[SLOT_COUNT]; /* NULL: nobody claims the slot */
+    uint16_t base_profile[2];         /* RESP2 and RESP3 with the configured credentials */
+    struct node *route[SLOT_COUNT];   /* NULL: nobody claims the slot */
     uint32_t slot_epoch[SLOT_COUNT];  /* when the route last changed */
     uint8_t unstable[SLOT_COUNT / 8]; /* has answered ASK or TRYAGAIN, or the map says so */
-    uint64_t sweep_ms;            /* nodes that no map names are closed after this */
+    uint64_t sweep_ms;                /* nodes that no map names are closed after this */
 };
 
 struct upstream *upstream_new(struct session_env *env, size_t index);

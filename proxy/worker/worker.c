@@ -232,8 +232,7 @@ unsigned workers_clients(const struct workers *ws)
 void workers_publish(struct workers *ws, size_t upstream, struct slotmap *m)
 {
     for (size_t i = 0; i < ws->count; i++) {
-        struct slotmap *old =
-            atomic_exchange(&ws->list[i].new_maps[upstream], slotmap_ref(m));
+        struct slotmap *old = atomic_exchange(&ws->list[i].new_maps[upstream], slotmap_ref(m));
 
         slotmap_unref(&old);
         loop_wake(&ws->list[i].loop);

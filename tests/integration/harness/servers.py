@@ -175,7 +175,8 @@ class Server:
             argv += ["--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf",
                      "--cluster-node-timeout", str(self.node_timeout),
                      "--cluster-port", str(self.port + BUS),
-                     "--cluster-replica-validity-factor", "0"]
+                     "--cluster-replica-validity-factor", "0",
+                     "--cluster-allow-replica-migration", "no"]
         argv += self.args
         self.proc = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT,
                                      stdin=subprocess.DEVNULL, preexec_fn=die_with_parent)

@@ -86,8 +86,7 @@ static void test_foreach_unlinks(void)
     int seen = 0;
 
     fill(&head, 1, 6);
-    LIST_FOREACH(at, tmp, &head)
-    {
+    LIST_FOREACH (at, tmp, &head) {
         struct member *m = CONTAINER_OF(at, struct member, link);
 
         seen = seen * 10 + m->value;

@@ -332,7 +332,7 @@ static void test_routes(void)
                  "unwatch subscribe psubscribe ssubscribe unsubscribe pubsub|channels monitor "
                  "client|kill cluster|slots function|load slowlog|get latency|latest config|set "
                  "memory|stats acl|whoami debug module|load replicaof slaveof failover psync sync "
-                 "replconf save bgsave bgrewriteaof shutdown swapdb move migrate role "
+                 "replconf save bgsave bgrewriteaof shutdown swapdb move role "
                  "restore-asking script|kill script|debug sentinel",
                  ROUTE_UNSUPPORTED, MERGE_NONE);
     check_routes("object xinfo client acl cluster", ROUTE_CONTAINER, MERGE_NONE);

@@ -381,19 +381,6 @@ static void test_half_close(void)
     close(other);
 }
 
-static void test_flush_now(void)
-{
-    struct end e;
-    int other = end_open(&e, &ops, SOCK_STREAM);
-
-    put(&e, "last words");
-    stream_flush_now(&e.stream);
-    stream_close(&e.stream);
-    CU_ASSERT_TRUE(arrives(other, "last words"));
-    turn_twice(&loop);
-    close(other);
-}
-
 /* A listener on a free port of the loopback; its address in *at. */
 static int listen_somewhere(struct sockaddr_any *at)
 {
@@ -417,7 +404,6 @@ static void test_connect(void)
     CU_ASSERT_EQUAL(e.connected, 0); /* never before it returned */
     put(&e, "early ");               /* waits for the connection */
     stream_resume(&e.stream);        /* nothing to resume yet */
-    stream_flush_now(&e.stream);
     TURN_UNTIL(&loop, e.stream.written == 11);
     CU_ASSERT_EQUAL(e.connected, 1);
     fd = sock_accept(listener, &from, 30);
@@ -481,7 +467,6 @@ void suite_stream(void)
     CU_add_test(s, "close in callbacks", test_close_in_callbacks);
     CU_add_test(s, "the other side closes", test_other_side_closes);
     CU_add_test(s, "half close", test_half_close);
-    CU_add_test(s, "flush now", test_flush_now);
     CU_add_test(s, "connect", test_connect);
     CU_add_test(s, "connect with bytes waiting", test_connect_with_bytes);
     CU_add_test(s, "connect fails", test_connect_fails);
