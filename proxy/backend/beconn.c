@@ -384,6 +384,11 @@ void beconn_tick(struct beconn *c, uint64_t now_ms)
         }
         return;
     }
+    if (c->stream.written != c->written_mark) {
+        /* A long request on its way: the server cannot answer yet. */
+        c->written_mark = c->stream.written;
+        c->progress_ms = now_ms;
+    }
     if (c->head == NULL || c->paused || env->request_timeout_ms == 0)
         return;
     if ((uint32_t)now_ms - c->head->sent_ms > env->request_timeout_ms &&

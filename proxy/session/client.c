@@ -137,6 +137,14 @@ void client_drain_and_close(struct client *c)
     client_input_ended(c);
 }
 
+void client_doom(struct client *c)
+{
+    if (!stream_is_open(&c->stream))
+        return;
+    c->doomed = c->closing = true;
+    loop_add_task(c->env->loop, &c->task);
+}
+
 void client_unhold(struct client *c, enum client_hold why)
 {
     if ((c->hold & why) == 0)
@@ -163,9 +171,7 @@ static void output_limit(struct client *c)
              (unsigned long long)c->id, c->stream.out.bytes,
              (unsigned long long)limits->output_max);
     METRIC_ADD(&c->env->metrics, clients_closed_output, 1);
-    /* Whoever added the output is still at work on the client: it closes in the next turn. */
-    c->doomed = true;
-    loop_add_task(c->env->loop, &c->task);
+    client_doom(c); /* whoever added the output is still at work on it */
 }
 
 static void pop_head(struct client *c)

@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "base/crc16.h"
+#include "base/log.h"
 #include "resp/write.h"
 #include "session/error.h"
 #include "session/forward.h"
@@ -50,6 +51,13 @@ static enum dispatch_result unknown_command(struct client *c, const struct resp_
     client_reply(c, NULL, &out);
     chain_clear(&out);
     return DISPATCH_DONE;
+}
+
+/* A browser that was lured into sending an HTTP request: redis-server closes at its first line or its
+ * Host header, before a body that could hold commands. */
+static bool is_http(const struct resp_request *r)
+{
+    return resp_arg_is(r, 0, "post") || resp_arg_is(r, 0, "host:");
 }
 
 static enum dispatch_result unknown_subcommand(struct client *c, const struct command *cmd,
@@ -335,8 +343,13 @@ enum dispatch_result dispatch_request(struct client *c, const struct resp_reques
     if (UNLIKELY(c->in_multi) &&
         (cmd == NULL || (cmd->local != LOCAL_QUIT && cmd->local != LOCAL_RESET)))
         return refused_multi(c, cmd);
-    if (UNLIKELY(cmd == NULL))
-        return unknown_command(c, r);
+    if (UNLIKELY(cmd == NULL)) {
+        if (!is_http(r))
+            return unknown_command(c, r);
+        log_warn("client %llu closed: it speaks HTTP", (unsigned long long)c->id);
+        client_doom(c);
+        return DISPATCH_DONE;
+    }
     c->last_command = (uint16_t)(cmd - command_table);
     if (UNLIKELY(cmd->route == ROUTE_CONTAINER))
         return unknown_subcommand(c, cmd, r);
