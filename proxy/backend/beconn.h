@@ -99,7 +99,7 @@ struct beconn {
         READ_WHOLE,
         READ_PIECES
     } read_mode;
-    uint64_t written_mark;    /* stream.written at the last tick */
+    uint64_t written_mark; /* stream.written at the last tick */
     uint64_t progress_ms;  /* when bytes arrived last, or the connection was idle last */
     uint8_t step;          /* handshake */
     struct list_node link; /* node->conns */

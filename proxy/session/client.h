@@ -88,7 +88,8 @@ void client_close_when_answered(struct client *c);
 /* Reads nothing more; what has arrived is still parsed and answered, then it closes. */
 void client_drain_and_close(struct client *c);
 
-/* Closes in the next turn, for callers in the midst of work on the client. Nothing more is parsed. */
+/* Closes in the next turn, for callers in the midst of work on the client. Nothing more is parsed.
+ */
 void client_doom(struct client *c);
 
 /* Sets and clears holds; when the last one is cleared parsing goes on in the next turn. */

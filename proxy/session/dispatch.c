@@ -53,8 +53,8 @@ static enum dispatch_result unknown_command(struct client *c, const struct resp_
     return DISPATCH_DONE;
 }
 
-/* A browser that was lured into sending an HTTP request: redis-server closes at its first line or its
- * Host header, before a body that could hold commands. */
+/* A browser that was lured into sending an HTTP request: redis-server closes at its first line or
+ * its Host header, before a body that could hold commands. */
 static bool is_http(const struct resp_request *r)
 {
     return resp_arg_is(r, 0, "post") || resp_arg_is(r, 0, "host:");
