@@ -62,7 +62,6 @@ struct config_backend {
     uint64_t large_reply;        /* 1 MiB: streamed */
     uint32_t lane_stall_ms;      /* 1000 */
     uint32_t max_leased;         /* 1000 per worker and node */
-    uint32_t max_profiles;       /* 64 per worker and node */
     uint32_t tcp_keepalive_s;    /* 60 */
 };
 

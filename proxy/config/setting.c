@@ -80,8 +80,6 @@ static const struct setting main_rows[] = {
        "how long others wait behind a large reply that its client reads slowly"),
     IN(backend, "max_leased", max_leased, COUNT, 1, 1000000, 1000,
        "exclusive connections of one worker to one server"),
-    IN(backend, "max_profiles", max_profiles, COUNT, 1, 65536, 64,
-       "different user, database and dialect combinations of one worker to one server"),
     IN(backend, "tcp_keepalive", tcp_keepalive_s, TIME_S, 0, KEEPALIVE_MAX, 60,
        "silence before the kernel probes a server's connection; 0 = off"),
 

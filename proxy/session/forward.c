@@ -62,6 +62,10 @@ void forward_new(struct client *c, struct request *r, const char *bytes, uint32_
     }
     conn = UNLIKELY(n->outage_ms != 0 || c->refused > 0) ? NULL : forward_connection(c, n, len);
     if (UNLIKELY(conn == NULL || connection_full(c, conn))) {
+        if (is_large(c, len) && n->outage_ms == 0 && n->leased >= c->env->backend.max_leased) {
+            redirect_fail(c, r, ERROR_LEASED);
+            return;
+        }
         hold_new(c, r, bytes, len, block, REFUSAL_NO_CONNECTION);
         return;
     }

@@ -73,7 +73,7 @@ enum refusal redirect_classify(struct upstream *u, struct node *n, struct reques
     return why;
 }
 
-static void answer_error(struct client *c, struct request *r, enum error_id id)
+void redirect_fail(struct client *c, struct request *r, enum error_id id)
 {
     char text[256];
     int n = snprintf(text, sizeof(text), "-%s\r\n", error_text(id));
@@ -117,17 +117,17 @@ void redirect_hold(struct client *c, struct request *r, enum refusal why)
     if (why != REFUSAL_ASK)
         redirect_drop_target(r);
     if (r->slot == SLOT_NONE) { /* it was for one server only, and not to be waited for */
-        answer_error(c, r, error_of(why));
+        redirect_fail(c, r, error_of(why));
         return;
     }
     r->state = REQUEST_REFUSED;
     r->refusal = (uint8_t)why;
     if (env->held_bytes + r->be.len > limits->ride_through_bytes) {
-        answer_error(c, r, ERROR_RIDE_THROUGH_FULL);
+        redirect_fail(c, r, ERROR_RIDE_THROUGH_FULL);
         return;
     }
     if (r->redirects > limits->max_redirects) {
-        answer_error(c, r, ERROR_REDIRECTS);
+        redirect_fail(c, r, ERROR_REDIRECTS);
         return;
     }
     env->held_bytes += r->be.len;
@@ -241,7 +241,7 @@ static enum verdict fail_request(struct client *c, struct request *r)
     enum error_id id = error_of((enum refusal)r->refusal);
 
     unhold(c, r);
-    answer_error(c, r, id);
+    redirect_fail(c, r, id);
     return FAILED;
 }
 

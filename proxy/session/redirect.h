@@ -12,6 +12,7 @@
 #define SESSION_REDIRECT_H
 
 #include "session/client.h"
+#include "session/error.h"
 
 /* What an error reply of node n to request r means: REFUSAL_NONE when it is the answer. Reroutes
  * the slot for MOVED, remembers the target of an ASK, starts the outage of a node that cannot
@@ -21,6 +22,9 @@ enum refusal redirect_classify(struct upstream *u, struct node *n, struct reques
 
 /* Marks r as refused and holds its client; fails r at once when it may not wait. */
 void redirect_hold(struct client *c, struct request *r, enum refusal why);
+
+/* Answers r, which no connection has, with an error of the proxy's own. */
+void redirect_fail(struct client *c, struct request *r, enum error_id id);
 
 /* The client closes: r no longer counts as held, nor does any part of it. */
 void redirect_forget(struct client *c, struct request *r);
