@@ -6,7 +6,7 @@ import unittest
 
 from harness.case import Case, Setup, in_threads
 from harness.proxy import SANITIZER, STANDIN, Proxy, grace, scaled
-from harness.resp import OK, PONG, Conn, encode
+from harness.resp import OK, PONG, Conn, Error, encode
 
 setup = Setup()
 MIB = 1 << 20
@@ -154,6 +154,32 @@ class Huge(Case):
             slow.send(data[len(data) // 2:])
             self.assertEqual(OK, slow.read())
             self.assertTrue(value == slow.cmd("GET", "stalled"))
+
+    def test_no_more_than_max_leased(self):
+        """Large requests beyond backend.max_leased on their way to one node: refused at once."""
+        if STANDIN:
+            self.skipTest("a plain server has no such bound")
+        node = setup.cluster.masters()[0]
+        config = "backend:\n  max_leased: 2\n  request_timeout: 30s\n"
+        key = setup.cluster.key_on(node, "leased")
+        with Proxy(setup.cluster.seeds(), workers=1, config=config).wait_start() as p:
+            conns = [p.conn(timeout=grace(20)) for _ in range(4)]
+            self.assertEqual(OK, conns[0].cmd("SET", key, "small"))
+            node.freeze()
+            try:
+                for c in conns[:2]:
+                    c.send(encode("SET", key, pattern(200000)))
+                time.sleep(0.3)
+                for c in conns[2:]:
+                    got = c.cmd("SET", key, pattern(200000))
+                    self.assertIsInstance(got, Error)
+                    self.assertIn(b"backend.max_leased", got)
+            finally:
+                node.thaw()
+            self.assertEqual([OK, OK], [c.read() for c in conns[:2]])
+            self.assertEqual(OK, conns[2].cmd("SET", key, pattern(200000)))
+            for c in conns:
+                c.close()
 
     def test_too_large(self):
         """What no server takes is refused at the header."""
