@@ -53,17 +53,25 @@ static void unblock_signals(void)
     CHECK(pthread_sigmask(SIG_UNBLOCK, &set, NULL) == 0);
 }
 
-/* A descriptor a client, and some for servers: as many as the system lets us have. */
-static void raise_descriptor_limit(const struct config *c)
+/* A descriptor a client, and some that clients cannot take, for servers: as many as the system lets
+ * us have, and fewer clients when that is not enough. */
+static void raise_descriptor_limit(struct config *c)
 {
     struct rlimit lim;
+    uint64_t reserve;
 
     if (getrlimit(RLIMIT_NOFILE, &lim) != 0)
         return;
     lim.rlim_cur = lim.rlim_max;
-    if (setrlimit(RLIMIT_NOFILE, &lim) != 0 || lim.rlim_cur < c->client.max_clients + 256)
-        log_warn("only %llu descriptors for client.max_clients %u",
-                 (unsigned long long)lim.rlim_cur, c->client.max_clients);
+    if (setrlimit(RLIMIT_NOFILE, &lim) != 0 && getrlimit(RLIMIT_NOFILE, &lim) != 0)
+        return;
+    reserve = MIN((uint64_t)lim.rlim_cur / 4, (uint64_t)256);
+    if (lim.rlim_cur - reserve >= c->client.max_clients)
+        return;
+    log_warn("client.max_clients is %llu instead of %u: there are only %llu descriptors",
+             (unsigned long long)(lim.rlim_cur - reserve), c->client.max_clients,
+             (unsigned long long)lim.rlim_cur);
+    c->client.max_clients = (uint32_t)(lim.rlim_cur - reserve);
 }
 
 static void publish(void *arg, size_t upstream, struct slotmap *m)

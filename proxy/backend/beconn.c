@@ -282,7 +282,19 @@ static void data_whole(struct beconn *c, size_t n)
             keep_rest(c, b->data, b->len, c->framed);
             block_unref(&b);
         } else if (b->len > c->env->max_whole_reply) {
-            beconn_close(c, "a reply that must be merged is larger than client.output_max");
+            if (c->state != BECONN_READY || c->framer.type == '>' || c->head == NULL ||
+                c->head->replies != 1) {
+                beconn_close(c, "a reply that must be whole is larger than client.output_max");
+                return;
+            }
+            /* Its receiver gets the rest in pieces and drops it: others wait behind it. */
+            c->rest = NULL;
+            c->read_mode = READ_PIECES;
+            c->rest = block_new(b->len - c->framed + PIECE_BYTES);
+            c->rest->len = b->len - c->framed;
+            memcpy(c->rest->data, b->data + c->framed, c->rest->len);
+            c->framed = 0;
+            block_unref(&b);
         }
         return;
     }

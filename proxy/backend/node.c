@@ -103,6 +103,10 @@ struct beconn *node_lease(struct node *n, uint16_t profile)
         n->idle_leased = NULL;
         return c;
     }
+    if (c != NULL && n->leased >= n->env->max_leased) { /* kept for another profile */
+        c->retired = true;
+        beconn_close(c, NULL);
+    }
     if (n->leased >= n->env->max_leased)
         return NULL;
     c = open_conn(n, profile);
@@ -127,9 +131,8 @@ void node_return(struct beconn **p)
         n->idle_leased = c;
         return;
     }
-    if (c->head != NULL)
-        c->retired = true;
-    else
+    c->retired = true; /* not a lost connection */
+    if (c->head == NULL)
         beconn_close(c, NULL);
 }
 

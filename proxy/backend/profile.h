@@ -10,7 +10,8 @@
 
 #include "base/check.h"
 
-#define PROFILE_MAX 64
+/* Two dialects for each of the 64 upstreams there may be. */
+#define PROFILE_MAX 128
 
 struct profile {
     uint8_t proto; /* 2 or 3 */

@@ -62,7 +62,7 @@ static const struct setting main_rows[] = {
        "no reply for so long: the connection is dropped; 0 = never"),
     IN(backend, "max_inflight_bytes", max_inflight_bytes, SIZE, 64 * KIB, TIB, 256 * MIB,
        "unanswered bytes on one connection to a server"),
-    IN(backend, "max_redirects", max_redirects, COUNT, 1, 1000, 16,
+    IN(backend, "max_redirects", max_redirects, COUNT, 1, 254, 16,
        "how often a request that servers refuse unexecuted is sent again"),
     IN(backend, "ride_through", ride_through_ms, TIME_MS, 0, HOUR, 15 * SECOND,
        "how long requests wait for a shard without a reachable owner; 0 = not at all"),

@@ -5,11 +5,14 @@
 #include "base/log.h"
 #include "resp/write.h"
 #include "session/client_input.h"
+#include "session/error.h"
 #include "session/long_reply.h"
 #include "session/redirect.h"
 #include "session/scatter.h"
 
 #define CLIENT_MAGIC 0xc11e4700u
+/* A merged reply that has to wait for its turn is one block, whose size is a 32-bit number. */
+#define STORED_REPLY_MAX ((size_t)2 * 1024 * 1024 * 1024)
 
 static void run_task(struct loop_task *t)
 {
@@ -105,6 +108,7 @@ void client_close(struct client *c)
     list_unlink(&c->task.link);
     list_unlink(&c->link);
     METRIC_ADD(&c->env->metrics, clients, -1);
+    METRIC_ADD(&c->env->metrics, clients_closed, 1);
     c->reap.free = reap;
     loop_add_reap(c->env->loop, &c->reap);
 }
@@ -159,16 +163,16 @@ void client_unhold(struct client *c, enum client_hold why)
 static void output_limit(struct client *c)
 {
     const struct config_client *limits = &c->env->config->client;
+    uint64_t unread = c->stream.out.bytes + (uint64_t)c->stored_kib * 1024;
 
-    if (LIKELY(c->stream.out.bytes <= limits->output_pause) || c->doomed ||
-        !stream_is_open(&c->stream))
+    if (LIKELY(unread <= limits->output_pause) || c->doomed || !stream_is_open(&c->stream))
         return;
     client_hold(c, HOLD_OUTPUT);
     c->stream.notify_drained = true;
-    if (c->stream.out.bytes <= limits->output_max)
+    if (unread <= limits->output_max)
         return;
-    log_warn("client %llu closed: %zu bytes of answers unread, client.output_max is %llu",
-             (unsigned long long)c->id, c->stream.out.bytes,
+    log_warn("client %llu closed: %llu bytes of answers unread, client.output_max is %llu",
+             (unsigned long long)c->id, (unsigned long long)unread,
              (unsigned long long)limits->output_max);
     METRIC_ADD(&c->env->metrics, clients_closed_output, 1);
     client_doom(c); /* whoever added the output is still at work on it */
@@ -202,6 +206,11 @@ static inline void after_output(struct client *c)
 void client_output_added(struct client *c)
 {
     after_output(c);
+}
+
+void client_reply_stored(struct client *c)
+{
+    output_limit(c);
 }
 
 /* True when the head's reply is complete and has been moved to the output. */
@@ -240,6 +249,7 @@ void client_request_done(struct client *c, struct request *r, const char *data, 
 
     if (c->head != r) {
         request_store(r, data, len, owner);
+        output_limit(c);
         return;
     }
     if (owner != NULL && len > BLOCK_LARGE)
@@ -268,10 +278,15 @@ static void move_chain(struct chain *to, struct chain *from)
     chain_consume(from, from->bytes);
 }
 
-static void store_chain(struct request *r, struct chain *reply)
+static void store_chain(struct client *c, struct request *r, struct chain *reply)
 {
-    struct block *b = block_new_exact(reply->bytes);
+    struct block *b;
 
+    if (reply->bytes > STORED_REPLY_MAX) {
+        chain_clear(reply);
+        error_write(reply, ERROR_MERGED_SIZE);
+    }
+    b = block_new_exact(reply->bytes);
     for (struct chain_seg *s = reply->head; s != NULL; s = s->next) {
         memcpy(b->data + b->len, s->block->data + s->off, s->len);
         b->len += s->len;
@@ -279,12 +294,13 @@ static void store_chain(struct request *r, struct chain *reply)
     chain_consume(reply, reply->bytes);
     request_store(r, b->data, b->len, b);
     block_unref(&b);
+    output_limit(c);
 }
 
 void client_request_composed(struct client *c, struct request *r, struct chain *reply)
 {
     if (c->head != r) {
-        store_chain(r, reply);
+        store_chain(c, r, reply);
         return;
     }
     move_chain(&c->stream.out, reply);
@@ -305,7 +321,7 @@ void client_reply(struct client *c, const struct command *cmd, struct chain *rep
     }
     r = request_new(c->env, c, cmd);
     r->epoch = c->up->epoch;
-    store_chain(r, reply);
+    store_chain(c, r, reply);
     client_enqueue(c, r);
 }
 
@@ -346,6 +362,8 @@ void client_tick(struct client *c, uint64_t now_ms)
     } else {
         c->stalled_s = 0;
     }
+    if (c->queued > 0 || c->stream.out.bytes > 0)
+        c->active_s = now_s;
     if (limits->idle_timeout_ms != 0 && c->queued == 0 &&
         (uint64_t)(now_s - c->active_s) * 1000 > limits->idle_timeout_ms)
         client_close(c);

@@ -50,6 +50,7 @@ struct client {
     bool doomed;           /* over client.output_max: closes in the next turn */
     bool in_multi;         /* a MULTI was refused: so is everything up to EXEC or DISCARD */
     uint16_t last_command; /* its row in command_table */
+    uint32_t stored_kib;   /* replies that wait for their turn, each rounded up */
     struct stream stream;
     struct session_env *env;
     struct upstream *up;
@@ -121,6 +122,9 @@ void client_request_composed(struct client *c, struct request *r, struct chain *
 
 /* Bytes were added to the output: they leave at the end of the turn, and count. */
 void client_output_added(struct client *c);
+
+/* A reply was stored behind requests without one: it counts as unread output. */
+void client_reply_stored(struct client *c);
 
 /* Moves finished requests at the head of the queue to the output. */
 void client_drain(struct client *c);

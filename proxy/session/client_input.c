@@ -188,6 +188,8 @@ void client_input_continue(struct client *c)
 
 void client_input_ended(struct client *c)
 {
+    if (c->partial != NULL && !c->partial->unfinished)
+        return; /* whole requests wait to be parsed: it comes back here when they are */
     if (c->hold == 0 && !list_linked(&c->task.link))
         client_close_when_answered(c);
 }

@@ -318,7 +318,14 @@ static enum dispatch_result dispatch_all(struct client *c, const struct command 
 {
     if (c->head != NULL && c->head->epoch != c->up->epoch && dispatch_barrier(c))
         return DISPATCH_WAIT;
+    if (UNLIKELY(r->len > c->env->config->backend.large_request)) {
+        if (dispatch_barrier(c))
+            return DISPATCH_WAIT;
+        client_hold(c, HOLD_BARRIER); /* its parts take connections of their own */
+    }
     scatter_masters(c, cmd, r);
+    if (c->head == NULL)
+        client_unhold(c, HOLD_BARRIER);
     pipeline_limit(c);
     return DISPATCH_DONE;
 }

@@ -31,7 +31,7 @@ static inline void account_sent(struct client *c, struct request *r)
 static bool connection_full(const struct client *c, const struct beconn *conn)
 {
     return conn->state != BECONN_READY &&
-           conn->inflight_bytes > c->env->config->backend.ride_through_bytes;
+           conn->inflight_bytes > c->env->config->backend.max_inflight_bytes;
 }
 
 static void hold_new(struct client *c, struct request *r, const char *bytes, uint32_t len,
@@ -163,6 +163,7 @@ static void answered(struct client *c, struct request *r, const struct bereply *
 {
     if (UNLIKELY(r->is_part)) {
         request_store(r, reply->data, reply->len, reply->block);
+        client_reply_stored(c);
         scatter_part_done(c, r);
     } else if (UNLIKELY(c->refused > 0)) {
         /* The bytes stay: redirect.c may have to compare their keys. */
@@ -220,6 +221,16 @@ static void answer_unknown(struct client *c, struct request *r)
     answered(c, r, &reply);
 }
 
+static void answer_too_large(struct client *c, struct request *r)
+{
+    struct bereply reply = {.type = '-'};
+    char text[256];
+
+    reply.len = (size_t)snprintf(text, sizeof(text), "-%s\r\n", error_text(ERROR_MERGED_SIZE));
+    reply.data = text;
+    answered(c, r, &reply);
+}
+
 static void on_lost(struct beconn *conn, struct bereq *be, enum bereq_loss loss)
 {
     struct request *r = CONTAINER_OF(be, struct request, be);
@@ -230,16 +241,16 @@ static void on_lost(struct beconn *conn, struct bereq *be, enum bereq_loss loss)
         request_free(u->env, r);
         return;
     }
-    account_back(c, r);
     if (r->state == REQUEST_STREAMING) {
         /* Half of the reply has gone out: nothing truthful can follow it. */
         client_close(c);
         request_free(u->env, r);
         return;
     }
-    if (loss == BEREQ_UNSENT)
+    account_back(c, r);
+    if (loss == BEREQ_UNSENT && conn->stream.written <= conn->handshake_bytes + be->end - be->len)
         redirect_hold(c, r, REFUSAL_NO_CONNECTION);
-    else if (request_is_write(r))
+    else if (loss == BEREQ_UNKNOWN && request_is_write(r))
         answer_unknown(c, r);
     else
         redirect_hold(c, r, REFUSAL_LOST);
@@ -260,11 +271,22 @@ static void on_piece(struct beconn *conn, struct bereq *be, struct block *b, uin
         }
         return;
     }
-    if (last) {
-        account_back(c, r);
-        give_back(conn);
+    if (UNLIKELY(r->is_part)) { /* larger than a merged reply may be: dropped */
+        if (last) {
+            account_back(c, r);
+            give_back(conn);
+            answer_too_large(c, r);
+            held_client_moved(c);
+        }
+        return;
     }
+    /* It has run and is not refused any more: others of its client need not wait for its end. */
+    if (r->state != REQUEST_STREAMING)
+        account_back(c, r);
+    if (last)
+        give_back(conn);
     long_reply_piece(c, r, conn, b, off, len, last);
+    held_client_moved(c);
 }
 
 static void on_push(struct beconn *conn, const char *data, size_t len)

@@ -26,6 +26,9 @@ enum dispatch_result local_dispatch(struct client *c, const struct command *cmd,
 
     if (is_barrier(cmd->local) && dispatch_barrier(c))
         return DISPATCH_WAIT;
+    /* ECHO, PING: what would be stored behind requests under way has no other bound. */
+    if (UNLIKELY(r->len > c->env->config->backend.large_request) && dispatch_barrier(c))
+        return DISPATCH_WAIT;
     chain_init(&out);
     handlers[cmd->local](c, cmd, r, &out);
     if (out.bytes > 0)

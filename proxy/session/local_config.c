@@ -10,6 +10,7 @@
 #include "base/alloc.h"
 #include "resp/write.h"
 #include "session/forward.h"
+#include "session/error.h"
 #include "session/local.h"
 #include "session/scatter.h"
 
@@ -263,9 +264,14 @@ static void finish(struct client *c, struct request *parent, struct chain *out)
 void local_CONFIG_GET(struct client *c, const struct command *cmd, const struct resp_request *r,
                       struct chain *out)
 {
-    struct request *parent = scatter_open(c, cmd, finish, query_new(r));
+    struct request *parent;
 
-    (void)out; /* composed when a server has answered */
+    /* It would go on a connection that others share, and be kept for another try. */
+    if (r->len > c->env->config->backend.large_request) {
+        error_write(out, ERROR_CONFIG_SIZE);
+        return;
+    }
+    parent = scatter_open(c, cmd, finish, query_new(r));
     ask(c, parent);
     scatter_close(c, parent);
 }

@@ -53,10 +53,19 @@ static void read_on(struct long_reply *l)
     beconn_resume(l->conn);
 }
 
+/* A piece that fills little of its block is copied: what is counted is then what is held. */
+static void append_piece(struct chain *to, struct block *b, uint32_t off, uint32_t len)
+{
+    if (len < b->cap / 4)
+        chain_append(to, b->data + off, len);
+    else
+        chain_append_ref(to, b, off, len);
+}
+
 static void piece_at_head(struct client *c, struct long_reply *l, struct block *b, uint32_t off,
                           uint32_t len)
 {
-    chain_append_ref(&c->stream.out, b, off, len);
+    append_piece(&c->stream.out, b, off, len);
     if (l->conn != NULL && c->stream.blocked && c->stream.out.bytes > AHEAD_BYTES) {
         client_extra(c)->long_reply = l;
         c->stream.notify_drained = true;
@@ -78,7 +87,7 @@ void long_reply_piece(struct client *c, struct request *r, struct beconn *conn, 
             client_drain(c);
         return;
     }
-    chain_append_ref(&l->stash, b, off, len);
+    append_piece(&l->stash, b, off, len);
     if (!last && l->stash.bytes > AHEAD_BYTES)
         stop_reading(l);
     if (l->stash.bytes > c->env->config->client.output_max)

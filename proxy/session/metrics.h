@@ -13,6 +13,7 @@
 #define METRICS(METRIC)                                                                            \
     METRIC(clients, gauge, "connected clients")                                                    \
     METRIC(clients_total, counter, "clients accepted since the start")                             \
+    METRIC(clients_closed, counter, "clients closed since the start")                              \
     METRIC(requests, counter, "requests received")                                                 \
     METRIC(replies_refused, counter, "refusals of servers that were handled inside")               \
     METRIC(moved, counter, "MOVED redirections followed")                                          \

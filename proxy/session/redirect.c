@@ -20,6 +20,11 @@ void redirect_drop_target(struct request *r)
     r->ask_node = NULL;
 }
 
+static void count_redirect(struct request *r)
+{
+    r->redirects += r->redirects < UINT8_MAX;
+}
+
 /* Sent round in circles, or to nobody: the news is still spreading. */
 static uint64_t redirect_delay(const struct request *r)
 {
@@ -40,7 +45,7 @@ enum refusal redirect_classify(struct upstream *u, struct node *n, struct reques
     switch (why) {
     case REFUSAL_MOVED:
         METRIC_ADD(&env->metrics, moved, 1);
-        r->redirects++;
+        count_redirect(r);
         if (info.target != NULL)
             upstream_override(u, r->slot, info.target);
         if (info.target == NULL || r->redirects > 2)
@@ -49,7 +54,7 @@ enum refusal redirect_classify(struct upstream *u, struct node *n, struct reques
         break;
     case REFUSAL_ASK:
         METRIC_ADD(&env->metrics, ask, 1);
-        r->redirects++;
+        count_redirect(r);
         upstream_set_unstable(u, r->slot);
         r->ask_node = info.target;
         if (r->ask_node != NULL)
@@ -60,6 +65,10 @@ enum refusal redirect_classify(struct upstream *u, struct node *n, struct reques
         break;
     case REFUSAL_TRYAGAIN:
         upstream_set_unstable(u, r->slot);
+        client_extra(r->client)->retry_at_ms = clock_ms() + PROBE_MS;
+        env->hooks->want_refresh(env, u->index);
+        break;
+    case REFUSAL_NOT_SERVED: /* this slot, or writes: the node is not down for others */
         client_extra(r->client)->retry_at_ms = clock_ms() + PROBE_MS;
         env->hooks->want_refresh(env, u->index);
         break;
@@ -95,6 +104,7 @@ static enum error_id error_of(enum refusal why)
 {
     switch (why) {
     case REFUSAL_NO_OWNER:
+    case REFUSAL_NOT_SERVED:
         return ERROR_SLOT_UNSERVED;
     case REFUSAL_TRYAGAIN:
         return ERROR_TRYAGAIN;
@@ -119,6 +129,11 @@ void redirect_hold(struct client *c, struct request *r, enum refusal why)
     if (r->slot == SLOT_NONE) { /* it was for one server only, and not to be waited for */
         redirect_fail(c, r, error_of(why));
         return;
+    }
+    if (why == REFUSAL_LOST) {
+        count_redirect(r);
+        if (r->redirects > 1)
+            client_extra(c)->retry_at_ms = clock_ms() + redirect_delay(r);
     }
     r->state = REQUEST_REFUSED;
     r->refusal = (uint8_t)why;
@@ -222,7 +237,9 @@ static enum verdict try_request(struct client *c, struct request *r, uint64_t no
     v = n->outage_ms != 0 ? outage_verdict(c, n, now) : SENT;
     if (v != SENT)
         return v;
-    if (r->refusal == REFUSAL_TRYAGAIN && now - x->held_since_ms > limit)
+    /* No outage tells how long: it is sent, and comes back every time. */
+    if ((r->refusal == REFUSAL_LOST || r->refusal >= REFUSAL_TRYAGAIN) &&
+        now - x->held_since_ms > limit)
         return FAILED;
     conn = forward_connection(c, n, r->be.len);
     if (conn == NULL) {
@@ -294,7 +311,13 @@ static void try_client(struct client *c, uint64_t now)
         return;
     resume_client(c, now);
     /* Held until what was sent again is answered: nothing may overtake it. */
-    if (!stream_is_open(&c->stream) || c->refused > 0 || c->inflight > 0)
+    if (!stream_is_open(&c->stream))
+        return;
+    if (c->inflight > 0) { /* it had its turn: another client makes the next attempt */
+        list_unlink(&c->extra->wait_link);
+        list_push(&c->env->waiting, &c->extra->wait_link);
+    }
+    if (c->refused > 0 || c->inflight > 0)
         return;
     redirect_stop_waiting(c);
     client_unhold(c, HOLD_REFUSED);

@@ -11,8 +11,8 @@ struct known_refusal {
 static const struct known_refusal known[] = {
     {"TRYAGAIN Multiple keys request during rehashing of slot", REFUSAL_TRYAGAIN},
     {"CLUSTERDOWN The cluster is down", REFUSAL_CLUSTERDOWN},
-    {"CLUSTERDOWN Hash slot not served", REFUSAL_CLUSTERDOWN},
-    {"CLUSTERDOWN The cluster is down and only accepts read commands", REFUSAL_CLUSTERDOWN},
+    {"CLUSTERDOWN Hash slot not served", REFUSAL_NOT_SERVED},
+    {"CLUSTERDOWN The cluster is down and only accepts read commands", REFUSAL_NOT_SERVED},
     {"LOADING Redis is loading the dataset in memory", REFUSAL_LOADING},
     {"LOADING Valkey is loading the dataset in memory", REFUSAL_LOADING},
     {"MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
@@ -84,6 +84,9 @@ enum refusal refusal_parse(struct upstream *u, const struct node *n, const struc
         info->target = upstream_node(u, &target);
         return why;
     }
+    for (size_t i = 0; i < ARRAY_LEN(known); i++)
+        if (len == strlen(known[i].text) && memcmp(p, known[i].text, len) == 0)
+            return known[i].meaning;
     for (size_t i = 0; i < ARRAY_LEN(known); i++) {
         const char *text = known[i].text;
         size_t word = (size_t)(strchr(text, ' ') - text) + 1;
@@ -139,7 +142,8 @@ static bool executed_with_keys_of(struct client *c, const struct request *q,
 {
     struct key_set other;
 
-    if (q->state != REQUEST_DONE || q->failed || q->slot != r->slot || q->be.block == NULL)
+    if ((q->state != REQUEST_DONE && q->state != REQUEST_STREAMING) || q->failed ||
+        q->slot != r->slot || q->be.block == NULL)
         return false;
     read_keys(c->env, q, &other);
     return sets_meet(mine, &other);

@@ -1,6 +1,7 @@
 #include "session/request.h"
 
 #include "base/alloc.h"
+#include "session/client.h"
 
 /* A stored reply of more bytes is kept by reference where it can be, instead of being copied. */
 #define REFERENCE_MIN 4096
@@ -27,11 +28,19 @@ struct request *request_new(struct session_env *env, struct client *c, const str
     return r;
 }
 
+static uint32_t stored_kib(const struct request *r)
+{
+    return (r->reply_len + 1023) / 1024;
+}
+
 void request_free(struct session_env *env, struct request *r)
 {
     bereq_release(&r->be);
-    if (r->state == REQUEST_DONE)
+    if (r->state == REQUEST_DONE && UNLIKELY(r->reply_block != NULL)) {
+        if (r->client != NULL)
+            r->client->stored_kib -= stored_kib(r);
         block_unref(&r->reply_block);
+    }
     r->next = env->spare_requests;
     env->spare_requests = r;
     env->spare_request_count++;
@@ -56,7 +65,11 @@ void request_store(struct request *r, const char *data, size_t len, struct block
     r->state = REQUEST_DONE;
     if (len <= REQUEST_INLINE_REPLY) {
         memcpy(r->reply_inline, data, len);
-    } else if (owner != NULL && len >= REFERENCE_MIN) {
+        return;
+    }
+    if (r->client != NULL)
+        r->client->stored_kib += stored_kib(r);
+    if (owner != NULL && len >= REFERENCE_MIN) {
         r->reply_block = block_ref(owner);
         r->reply_off = (uint32_t)(data - owner->data);
     } else {

@@ -33,14 +33,15 @@ enum refusal {
     REFUSAL_NONE,
     REFUSAL_NO_CONNECTION, /* not sent: its node cannot be reached */
     REFUSAL_NO_OWNER,      /* no node claims the slot */
+    REFUSAL_LOST,          /* a read whose connection broke */
     REFUSAL_MOVED,
     REFUSAL_ASK, /* ask_node tells where */
     REFUSAL_TRYAGAIN,
+    REFUSAL_NOT_SERVED, /* CLUSTERDOWN, but only for this slot or for writes */
     REFUSAL_CLUSTERDOWN,
     REFUSAL_LOADING,
     REFUSAL_MASTERDOWN,
     REFUSAL_READONLY,
-    REFUSAL_LOST, /* a read whose connection broke */
 };
 
 /* Chosen to make a request two cache lines. */

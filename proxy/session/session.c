@@ -79,7 +79,7 @@ static uint64_t client_bytes(const struct client *c)
 {
     uint64_t partial = c->partial != NULL ? c->partial->block->cap : 0;
 
-    return c->stream.out.bytes + c->inflight_bytes + partial;
+    return c->stream.out.bytes + (uint64_t)c->stored_kib * 1024 + c->inflight_bytes + partial;
 }
 
 /* memory_max: the client that holds most, of all workers, is closed. Each worker tells how much its
@@ -100,6 +100,15 @@ static void enforce_memory_max(struct session_env *env)
     }
     METRIC_ADD(&env->metrics, largest_client, most - METRIC_GET(&env->metrics, largest_client));
     if (largest == NULL || alloc_used_bytes() <= env->config->memory_max)
+        return;
+    /* What closed clients left in the free lists is nobody's: the first call frees what the lists
+     * have not needed, the second one the rest. */
+    for (int i = 0; i < 2; i++) {
+        block_trim();
+        chain_trim();
+        requests_trim(env);
+    }
+    if (alloc_used_bytes() <= env->config->memory_max)
         return;
     for (unsigned i = 0; i < env->worker_count; i++)
         if (METRIC_GET(env->all_metrics[i], largest_client) > most)

@@ -79,7 +79,7 @@ static void take_client(struct mail *m, void *owner)
     struct worker *w = owner;
 
     if (w == NULL || w->draining)
-        close(cm->fd);
+        close(cm->fd); /* nobody counts any more */
     else
         client_new(&w->env, cm->fd, cm->id, cm->listener);
     free(cm);
@@ -124,14 +124,21 @@ static void on_turn(struct loop *l)
     session_on_turn(&w->env);
 }
 
+/* A worker without clients stays as long as others have some: it is asked for CLIENT LIST. */
+static bool nobody_left(const struct workers *ws)
+{
+    for (size_t i = 0; i < ws->count; i++)
+        if (METRIC_GET(ws->metrics[i], clients) != 0)
+            return false;
+    return true;
+}
+
 static void on_tick(struct loop *l)
 {
     struct worker *w = l->owner;
 
     session_on_tick(&w->env);
-    atomic_store_explicit(&w->clients, (unsigned)METRIC_GET(&w->env.metrics, clients),
-                          memory_order_relaxed);
-    if (w->draining && (list_empty(&w->env.clients) || clock_ms() >= w->drain_deadline_ms))
+    if (w->draining && (nobody_left(w->all) || clock_ms() >= w->drain_deadline_ms))
         loop_stop(l);
 }
 
@@ -199,6 +206,12 @@ struct workers *workers_start(const struct config *config, const struct workers_
     return ws;
 }
 
+/* Handed over and not yet closed. */
+static unsigned clients_of(const struct worker *w)
+{
+    return (unsigned)(w->given - METRIC_GET(&w->env.metrics, clients_closed));
+}
+
 void workers_give_client(struct workers *ws, int fd, uint64_t id, uint16_t listener)
 {
     struct client_mail *cm = xmalloc(sizeof(*cm));
@@ -206,15 +219,14 @@ void workers_give_client(struct workers *ws, int fd, uint64_t id, uint16_t liste
     unsigned least = UINT32_MAX;
 
     for (size_t i = 0; i < ws->count; i++) {
-        unsigned n = atomic_load_explicit(&ws->list[i].clients, memory_order_relaxed);
+        unsigned n = clients_of(&ws->list[i]);
 
         if (n < least) {
             least = n;
             best = &ws->list[i];
         }
     }
-    /* Counted here at once, and corrected by the worker's tick. */
-    atomic_fetch_add_explicit(&best->clients, 1, memory_order_relaxed);
+    best->given++;
     *cm = (struct client_mail){.fd = fd, .id = id, .listener = listener};
     cm->mail.handle = take_client;
     mailbox_post(&best->box, &cm->mail);
@@ -225,7 +237,7 @@ unsigned workers_clients(const struct workers *ws)
     unsigned sum = 0;
 
     for (size_t i = 0; i < ws->count; i++)
-        sum += atomic_load_explicit(&ws->list[i].clients, memory_order_relaxed);
+        sum += clients_of(&ws->list[i]);
     return sum;
 }
 

@@ -21,7 +21,7 @@ struct worker {
     struct mailbox box;
     pthread_t thread;
     char name[16];
-    atomic_uint clients;                 /* handed over and not yet closed */
+    uint64_t given;                      /* clients handed over; main's thread only */
     _Atomic(struct slotmap *) *new_maps; /* one inbox an upstream: the latest wins */
     bool draining;
     uint64_t drain_deadline_ms;
