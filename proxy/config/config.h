@@ -34,6 +34,8 @@ struct config_listener {
     struct addr address;
     char *upstream; /* name of an upstream; NULL: the first */
     enum config_pretend pretend;
+    struct addr announce;  /* where clients are told it is; empty host: where they connected to */
+    char *sentinel_master; /* the only name SENTINEL knows; NULL: any */
 };
 
 struct config_client {

@@ -114,6 +114,10 @@ static const struct setting listener_rows[] = {
      "the upstream its clients reach; empty = the first"},
     {"", "pretend", SETTING_CHOICE, offsetof(struct config_listener, pretend), 0, 1,
      PRETEND_STANDALONE, pretend_words, "what clients are told they are connected to"},
+    {"", "announce", SETTING_HOST_PORT, offsetof(struct config_listener, announce), 0, 0, 0, NULL,
+     "the address that CLUSTER and SENTINEL tell clients; empty = where they connected to"},
+    {"", "sentinel_master", SETTING_TEXT, offsetof(struct config_listener, sentinel_master), 0, 255,
+     0, NULL, "the master's name that SENTINEL knows; empty = any"},
 };
 /* clang-format on */
 

@@ -16,7 +16,8 @@ static local_fn *const handlers[LOCAL_COUNT] = {
 static bool is_barrier(enum command_local l)
 {
     return l == LOCAL_HELLO || l == LOCAL_AUTH || l == LOCAL_SELECT || l == LOCAL_RESET ||
-           l == LOCAL_CLIENT_LIST || l == LOCAL_SCAN;
+           l == LOCAL_CLIENT_LIST || l == LOCAL_SCAN || l == LOCAL_CLUSTER_COUNTKEYSINSLOT ||
+           l == LOCAL_CLUSTER_GETKEYSINSLOT;
 }
 
 enum dispatch_result local_dispatch(struct client *c, const struct command *cmd,

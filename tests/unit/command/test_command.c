@@ -288,7 +288,7 @@ static void test_rows_are_consistent(void)
         }
     }
     for (size_t i = LOCAL_NONE + 1; i < LOCAL_COUNT; i++)
-        CU_ASSERT_EQUAL(handlers[i], 1);
+        CU_ASSERT(handlers[i] > 0);
 }
 
 static void check_routes(const char *names, enum command_route route, enum command_merge merge)
@@ -330,9 +330,9 @@ static void test_routes(void)
                  ROUTE_LOCAL, MERGE_NONE);
     check_routes("blpop brpop blmove brpoplpush blmpop bzpopmin bzpopmax bzmpop wait waitaof watch "
                  "unwatch subscribe psubscribe ssubscribe unsubscribe pubsub|channels monitor "
-                 "client|kill cluster|slots function|load slowlog|get latency|latest config|set "
+                 "client|kill function|load slowlog|get latency|latest config|set "
                  "memory|stats acl|whoami debug module|load replicaof slaveof failover psync sync "
-                 "replconf save bgsave bgrewriteaof shutdown swapdb move role "
+                 "replconf save bgsave bgrewriteaof shutdown swapdb move "
                  "restore-asking script|kill script|debug sentinel",
                  ROUTE_UNSUPPORTED, MERGE_NONE);
     check_routes("object xinfo client acl cluster", ROUTE_CONTAINER, MERGE_NONE);
