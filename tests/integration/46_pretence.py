@@ -2,12 +2,14 @@
 import os
 import re
 import socket
+import subprocess
 import unittest
 
 from harness.case import Case, Setup
 from harness.proxy import STANDIN, BINARY, Proxy
-from harness.resp import OK, Conn, Error, Map
-from harness.servers import free_port, key_slot, scratch, tag_of_slot
+from harness.resp import OK, PONG, Conn, Error, Map
+from harness.servers import (Server, die_with_parent, free_port, key_slot, scratch, tag_of_slot,
+                             wait_until)
 
 setup = Setup()
 
@@ -192,3 +194,110 @@ class Announced(Case):
             self.assertEqual(1, p.wait_exit())
             self.assertIn("announce: '%s' is not an address; expected HOST:PORT" % value,
                           p.log_text())
+
+
+class SentinelProcess:
+    """A real Sentinel that watches one real master: what the proxy's answers are compared with."""
+
+    def __init__(self):
+        self.master = Server().start()
+        self.port = free_port()
+        folder = scratch("sentinel-%d" % self.port)
+        path = os.path.join(folder, "sentinel.conf")
+        with open(path, "w") as f:
+            f.write("port %d\ndir %s\nsentinel monitor mymaster 127.0.0.1 %d 1\n" % (
+                self.port, folder, self.master.port))
+        self.process = subprocess.Popen(["redis-server", path, "--sentinel"],
+                                        stdout=subprocess.DEVNULL, preexec_fn=die_with_parent)
+        wait_until("the Sentinel answers", self.up, 20)
+
+    def up(self):
+        try:
+            with Conn(self.port) as c:
+                return c.cmd("PING") == PONG
+        except OSError:
+            return False
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(20)
+        self.master.stop()
+
+
+class Sentinel(Case):
+    @classmethod
+    def setUpClass(cls):
+        cls.real = SentinelProcess()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.real.stop()
+
+    def test_the_master_is_the_proxy(self):
+        port = setup.proxy.port
+        with setup.proxy.conn() as c:
+            for name in ("mymaster", "anything", "a b"):
+                self.expect(c, ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", name],
+                            [b"127.0.0.1", b"%d" % port])
+            self.expect(c, "sentinel get-master-addr-by-name x", [b"127.0.0.1", b"%d" % port])
+            self.expect(c, "SENTINEL REPLICAS x", [])
+            self.expect(c, "SENTINEL SLAVES x", [])
+            self.expect(c, "SENTINEL SENTINELS x", [])
+            self.assertRegex(c.cmd("SENTINEL", "MYID").decode(), "^[0-9a-f]{40}$")
+            self.assertTrue(c.cmd("SENTINEL", "CKQUORUM", "x").startswith(b"OK 1 usable Sentinels"))
+
+    def test_masters_have_a_sentinels_fields(self):
+        for dialect in (2, 3):
+            with setup.proxy.conn(protocol=dialect) as c, \
+                    Conn(self.real.port, protocol=dialect) as s:
+                for line in (["MASTERS"], ["MASTER", "mymaster"]):
+                    got, want = c.cmd("SENTINEL", *line), s.cmd("SENTINEL", *line)
+                    if line == ["MASTERS"]:
+                        self.assertEqual((1, 1), (len(got), len(want)))
+                        got, want = got[0], want[0]
+                    self.assertEqual(type(want), type(got))
+                    if dialect == 2:
+                        got, want = (list(zip(x[::2], x[1::2])) for x in (got, want))
+                    else:
+                        got, want = list(dict(got).items()), list(dict(want).items())
+                    self.assertEqual([k for k, _ in want], [k for k, _ in got])
+                    got, want = dict(got), dict(want)
+                    for k in (b"name", b"ip", b"flags", b"role-reported", b"parallel-syncs",
+                              b"down-after-milliseconds", b"failover-timeout", b"num-slaves"):
+                        self.assertEqual(want[k], got[k], k)
+                    self.assertEqual(b"%d" % setup.proxy.port, got[b"port"])
+
+    def test_errors_are_a_sentinels(self):
+        with setup.proxy.conn() as c, Conn(self.real.port) as s:
+            for line in ["SENTINEL", "SENTINEL NOSUCH", "SENTINEL PING", "SENTINEL MASTERS x",
+                         "SENTINEL MASTER", "SENTINEL MASTER a b", "SENTINEL REPLICAS",
+                         "SENTINEL SLAVES", "SENTINEL SENTINELS", "SENTINEL CKQUORUM",
+                         "SENTINEL GET-MASTER-ADDR-BY-NAME", "SENTINEL MYID x", "SENTINEL RESET",
+                         "SENTINEL FAILOVER", "SENTINEL SET a", "SENTINEL MONITOR a",
+                         "SENTINEL REMOVE", "SENTINEL CONFIG", "SENTINEL IS-MASTER-DOWN-BY-ADDR"]:
+                self.matches_oracle(c, s, line)
+            for line in ["SENTINEL FAILOVER x", "SENTINEL RESET *", "SENTINEL REMOVE x",
+                         "SENTINEL MONITOR x 127.0.0.1 1 1", "SENTINEL SET x quorum 1"]:
+                self.expect_error(c, line, "ERR KEYWAY SENTINEL %s is not supported yet" %
+                                  line.split()[1])
+
+    def test_one_configured_name(self):
+        with Listening("sentinel_master: mymaster", "announce: 192.0.2.7:7777").wait_start() as p, \
+                p.conn() as c, Conn(self.real.port) as s:
+            self.expect(c, "SENTINEL GET-MASTER-ADDR-BY-NAME mymaster", [b"192.0.2.7", b"7777"])
+            for line in ["GET-MASTER-ADDR-BY-NAME no", "MASTER no", "REPLICAS no", "SLAVES no",
+                         "SENTINELS no", "CKQUORUM no", "REPLICAS mymaster"]:
+                self.matches_oracle(c, s, "SENTINEL " + line)
+            with p.conn(protocol=3) as c3, Conn(self.real.port, protocol=3) as s3:
+                self.matches_oracle(c3, s3, "SENTINEL GET-MASTER-ADDR-BY-NAME no")
+            row = c.cmd("SENTINEL", "MASTERS")[0]
+            self.assertEqual(b"mymaster", dict(zip(row[::2], row[1::2]))[b"name"])
+
+    def test_the_steps_of_a_client(self):
+        """Asks, connects where it is told, checks the role, works."""
+        with setup.proxy.conn() as c:
+            host, port = c.cmd("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "mymaster")
+        with Conn(int(port)) as m:
+            self.assertEqual(b"master", m.cmd("ROLE")[0])
+            self.expect(m, "SET sentinel:k v", OK)
+            self.expect(m, "GET sentinel:k", b"v")

@@ -333,7 +333,7 @@ static void test_routes(void)
                  "client|kill function|load slowlog|get latency|latest config|set "
                  "memory|stats acl|whoami debug module|load replicaof slaveof failover psync sync "
                  "replconf save bgsave bgrewriteaof shutdown swapdb move "
-                 "restore-asking script|kill script|debug sentinel",
+                 "restore-asking script|kill script|debug ",
                  ROUTE_UNSUPPORTED, MERGE_NONE);
     check_routes("object xinfo client acl cluster", ROUTE_CONTAINER, MERGE_NONE);
 }
