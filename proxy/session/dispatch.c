@@ -4,6 +4,7 @@
 #include "base/crc16.h"
 #include "base/log.h"
 #include "resp/write.h"
+#include "session/client_pause.h"
 #include "session/error.h"
 #include "session/forward.h"
 #include "session/local.h"
@@ -340,6 +341,8 @@ enum dispatch_result dispatch_request(struct client *c, const struct resp_reques
     const struct command *cmd = command_find(r);
 
     METRIC_ADD(&c->env->metrics, requests, 1);
+    if (UNLIKELY(c->pause_writes) && client_pause_holds(c, cmd))
+        return DISPATCH_WAIT;
     if (UNLIKELY(c->in_multi) &&
         (cmd == NULL || (cmd->local != LOCAL_QUIT && cmd->local != LOCAL_RESET)))
         return refused_multi(c, cmd);

@@ -16,6 +16,7 @@
 #include "topology/slotmap.h"
 
 struct client;
+struct client_pause;
 struct info_cache;
 struct request;
 struct upstream;
@@ -56,6 +57,7 @@ struct session_env {
     size_t spare_request_count, spare_request_low;
     uint32_t ticks; /* of the loop, since the start */
     bool draining;  /* the process stops: clients close when they are answered */
+    struct client_pause *pause; /* NULL: clients are not paused */
     struct info_cache *info;
     struct metrics metrics;
     const struct metrics *const *all_metrics; /* of all workers, for INFO */

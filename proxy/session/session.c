@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "base/log.h"
+#include "session/client_pause.h"
 #include "session/forward.h"
 #include "session/info.h"
 #include "session/long_reply.h"
@@ -55,6 +56,7 @@ void session_env_init(struct session_env *env)
 void session_env_deinit(struct session_env *env)
 {
     session_close_all(env);
+    client_pause_end(env);
     info_cache_free(&env->info);
     for (size_t i = 0; i < env->upstream_count; i++)
         upstream_free(&env->upstreams[i]);
@@ -93,7 +95,7 @@ static void enforce_memory_max(struct session_env *env)
     LIST_FOREACH (at, tmp, &env->clients) {
         struct client *c = CONTAINER_OF(at, struct client, link);
 
-        if (client_bytes(c) > most) {
+        if (client_bytes(c) > most && (c->extra == NULL || !c->extra->no_evict)) {
             most = client_bytes(c);
             largest = c;
         }
@@ -139,6 +141,7 @@ void session_drain(struct session_env *env)
     struct list_node *at, *tmp;
 
     env->draining = true;
+    client_pause_end(env);
     LIST_FOREACH (at, tmp, &env->clients)
         client_drain_and_close(CONTAINER_OF(at, struct client, link));
 }

@@ -330,7 +330,7 @@ static void test_routes(void)
                  ROUTE_LOCAL, MERGE_NONE);
     check_routes("blpop brpop blmove brpoplpush blmpop bzpopmin bzpopmax bzmpop wait waitaof watch "
                  "unwatch subscribe psubscribe ssubscribe unsubscribe pubsub|channels monitor "
-                 "client|kill function|load slowlog|get latency|latest config|set "
+                 "function|load slowlog|get latency|latest config|set "
                  "memory|stats acl|whoami debug module|load replicaof slaveof failover psync sync "
                  "replconf save bgsave bgrewriteaof shutdown swapdb move "
                  "restore-asking script|kill script|debug ",
