@@ -86,6 +86,7 @@ struct config {
     char *log_file;               /* NULL: standard error */
     uint32_t shutdown_timeout_ms; /* 10000: SIGTERM waits so long for replies in flight */
     bool split_multikey;          /* true */
+    bool admin_commands;          /* false: commands with CMD_GUARDED are refused */
     struct config_client client;
     struct config_backend backend;
     struct config_topology topology;

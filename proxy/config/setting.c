@@ -30,6 +30,9 @@ static const struct setting main_rows[] = {
     TOP("split_multikey", split_multikey, BOOL, 0, 1, 1,
         "split MGET, MSET, DEL, UNLINK, EXISTS, TOUCH whose keys are in several slots"),
 
+    TOP("admin_commands", admin_commands, BOOL, 0, 1, 0,
+        "pass CONFIG SET, RESETSTAT, REWRITE, DEBUG, and ACL commands about users to the servers"),
+
     {"log", "level", SETTING_CHOICE, offsetof(struct config, log_level), 0, 3, LOG_INFO,
      level_words, "the least important lines that are logged"},
     {"log", "file", SETTING_TEXT, offsetof(struct config, log_file), 0, 4095, 0, NULL,

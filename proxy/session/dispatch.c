@@ -159,8 +159,7 @@ static enum dispatch_result send_to_slot(struct client *c, const struct command 
     return DISPATCH_DONE;
 }
 
-enum dispatch_result dispatch_any(struct client *c, const struct command *cmd,
-                                  const struct resp_request *r, struct block *block)
+uint16_t dispatch_any_slot(const struct client *c)
 {
     const struct slotmap *m = c->up->map;
     const struct node *n = upstream_any_master(c->up, c->id);
@@ -170,7 +169,13 @@ enum dispatch_result dispatch_any(struct client *c, const struct command *cmd,
     while (n != NULL && slot < SLOT_COUNT - 1 &&
            (m->owner[slot] == NODE_NONE || c->up->map_nodes[m->owner[slot]] != n))
         slot = slotmap_range_end(m, (uint16_t)slot) + 1u;
-    return send_to_slot(c, cmd, r, block, (uint16_t)MIN(slot, SLOT_COUNT - 1u));
+    return (uint16_t)MIN(slot, SLOT_COUNT - 1u);
+}
+
+enum dispatch_result dispatch_any(struct client *c, const struct command *cmd,
+                                  const struct resp_request *r, struct block *block)
+{
+    return send_to_slot(c, cmd, r, block, dispatch_any_slot(c));
 }
 
 /* While a slot is half moved, what comes behind a multi-key request must not overtake it. */
@@ -324,6 +329,12 @@ static enum dispatch_result dispatch_all(struct client *c, const struct command 
     return DISPATCH_DONE;
 }
 
+/* What shows or changes how the servers run, and who may use them. */
+static inline bool is_guarded(const struct client *c, const struct command *cmd)
+{
+    return UNLIKELY((cmd->flags & CMD_GUARDED) != 0) && !c->env->config->admin_commands;
+}
+
 /* --- the one entrance --- */
 
 /* While a MULTI is refused, everything up to EXEC or DISCARD is; QUIT and RESET act at once. */
@@ -363,11 +374,12 @@ enum dispatch_result dispatch_request(struct client *c, const struct resp_reques
     case ROUTE_SPLIT:
         return dispatch_keys(c, cmd, r, block);
     case ROUTE_ANY:
-        return dispatch_any(c, cmd, r, block);
+        return is_guarded(c, cmd) ? reply_error(c, cmd, ERROR_GUARDED)
+                                  : dispatch_any(c, cmd, r, block);
     case ROUTE_ALL:
-        return dispatch_all(c, cmd, r);
+        return is_guarded(c, cmd) ? reply_error(c, cmd, ERROR_GUARDED) : dispatch_all(c, cmd, r);
     case ROUTE_LOCAL:
-        return local_dispatch(c, cmd, r);
+        return is_guarded(c, cmd) ? reply_error(c, cmd, ERROR_GUARDED) : local_dispatch(c, cmd, r);
     default:
         return unsupported(c, cmd, r, "");
     }

@@ -55,8 +55,8 @@ struct session_env {
     struct resp_parser *reparser;  /* of requests already accepted */
     struct request *spare_requests;
     size_t spare_request_count, spare_request_low;
-    uint32_t ticks; /* of the loop, since the start */
-    bool draining;  /* the process stops: clients close when they are answered */
+    uint32_t ticks;             /* of the loop, since the start */
+    bool draining;              /* the process stops: clients close when they are answered */
     struct client_pause *pause; /* NULL: clients are not paused */
     struct info_cache *info;
     struct metrics metrics;

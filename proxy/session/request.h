@@ -96,6 +96,10 @@ static inline bool request_is_write(const struct request *r)
 {
     uint32_t f = r->cmd->flags;
 
+    if ((f & CMD_ADMIN) != 0 && r->cmd->route == ROUTE_ALL)
+        return r->cmd->merge == MERGE_OK || r->cmd->merge == MERGE_FIRST; /* CONFIG SET, SAVE */
+    if ((f & CMD_GUARDED) != 0)
+        return r->cmd->route == ROUTE_LOCAL; /* DEBUG */
     return (f & CMD_READONLY) == 0 &&
            (f & (CMD_WRITE | CMD_MAY_REPLICATE | CMD_SCRIPT | CMD_PUBSUB)) != 0;
 }
