@@ -87,6 +87,7 @@ struct config {
     uint32_t shutdown_timeout_ms; /* 10000: SIGTERM waits so long for replies in flight */
     bool split_multikey;          /* true */
     bool admin_commands;          /* false: commands with CMD_GUARDED are refused */
+    uint64_t scripts_max_bytes;   /* 16 MiB per worker: bodies remembered for NOSCRIPT; 0 = none */
     struct config_client client;
     struct config_backend backend;
     struct config_topology topology;

@@ -32,6 +32,8 @@ static const struct setting main_rows[] = {
 
     TOP("admin_commands", admin_commands, BOOL, 0, 1, 0,
         "pass CONFIG SET, RESETSTAT, REWRITE, DEBUG, and ACL commands about users to the servers"),
+    TOP("scripts_max_bytes", scripts_max_bytes, SIZE, 0, TIB, 16 * MIB,
+        "scripts a worker remembers, for servers that answer NOSCRIPT; 0 = none"),
 
     {"log", "level", SETTING_CHOICE, offsetof(struct config, log_level), 0, 3, LOG_INFO,
      level_words, "the least important lines that are logged"},

@@ -9,6 +9,7 @@
 #include "session/forward.h"
 #include "session/local.h"
 #include "session/scatter.h"
+#include "session/scripts.h"
 
 static enum dispatch_result reply_error(struct client *c, const struct command *cmd,
                                         enum error_id id)
@@ -303,8 +304,12 @@ static enum dispatch_result dispatch_keys(struct client *c, const struct command
 
     if (UNLIKELY(command_keys_scattered(cmd)))
         return scattered_keys(c, cmd, r, block);
-    if (UNLIKELY(cmd->keys == KEYS_STREAMS) && has_block_option(cmd, r))
-        return unsupported(c, cmd, r, " BLOCK");
+    if (UNLIKELY(cmd->keys >= KEYS_NUMKEYS)) {
+        if (cmd->keys == KEYS_STREAMS && has_block_option(cmd, r))
+            return unsupported(c, cmd, r, " BLOCK");
+        if ((cmd->flags & CMD_SCRIPT) != 0)
+            scripts_see(c, cmd, r);
+    }
     if (command_keys_range(cmd, r, &k) != COMMAND_KEYS_OK || k.count == 0)
         return dispatch_any(c, cmd, r, block); /* a server words the error */
     if (UNLIKELY(k.step > 1) && cmd->last < 0 && (r->argc - k.first) % k.step != 0)
@@ -324,6 +329,8 @@ static enum dispatch_result dispatch_all(struct client *c, const struct command 
 {
     if (c->head != NULL && c->head->epoch != c->up->epoch && dispatch_barrier(c))
         return DISPATCH_WAIT;
+    if ((cmd->flags & CMD_NOSCRIPT) != 0)
+        scripts_see_all(c, cmd, r);
     scatter_masters(c, cmd, r);
     pipeline_limit(c);
     return DISPATCH_DONE;

@@ -19,6 +19,7 @@ struct client;
 struct client_pause;
 struct info_cache;
 struct request;
+struct scripts;
 struct upstream;
 
 #define CLIENT_SCRATCH (64 * 1024)
@@ -58,6 +59,7 @@ struct session_env {
     uint32_t ticks;             /* of the loop, since the start */
     bool draining;              /* the process stops: clients close when they are answered */
     struct client_pause *pause; /* NULL: clients are not paused */
+    struct scripts *scripts;    /* remembered bodies */
     struct info_cache *info;
     struct metrics metrics;
     const struct metrics *const *all_metrics; /* of all workers, for INFO */

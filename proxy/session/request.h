@@ -40,6 +40,7 @@ enum refusal {
     REFUSAL_LOADING,
     REFUSAL_MASTERDOWN,
     REFUSAL_READONLY,
+    REFUSAL_NOSCRIPT, /* an EVALSHA whose body is remembered (session/scripts.h) */
     REFUSAL_LOST, /* a read whose connection broke */
 };
 

@@ -7,6 +7,7 @@
 #include "session/info.h"
 #include "session/long_reply.h"
 #include "session/redirect.h"
+#include "session/scripts.h"
 
 /* A merged reply is put together in one block, whose size is a 32-bit number. */
 #define WHOLE_REPLY_MAX ((uint64_t)1024 * 1024 * 1024)
@@ -46,6 +47,7 @@ void session_env_init(struct session_env *env)
     env->parser = resp_parser_new(&env->limits);
     env->reparser = resp_parser_new(&env->limits);
     env->info = info_cache_new(env);
+    env->scripts = scripts_new(env->config->scripts_max_bytes);
     backend_env_init(env);
     env->upstream_count = env->config->upstream_count;
     env->upstreams = xcalloc(env->upstream_count, sizeof(*env->upstreams));
@@ -58,6 +60,7 @@ void session_env_deinit(struct session_env *env)
     session_close_all(env);
     client_pause_end(env);
     info_cache_free(&env->info);
+    scripts_free(&env->scripts);
     for (size_t i = 0; i < env->upstream_count; i++)
         upstream_free(&env->upstreams[i]);
     free(env->upstreams);
