@@ -98,10 +98,21 @@ HANDLER(DEBUG)
 
 /* --- SCRIPT KILL, FUNCTION KILL --- */
 
+/* A master that cannot be asked may be the one whose script runs: then "there is none" is not
+ * known. */
 static void finish_kill(struct client *c, struct request *parent, struct chain *out)
 {
-    (void)c;
-    if (parent->scatter->parts == NULL)
+    const struct slotmap *m = c->up->map;
+    size_t masters = 0, asked = 0;
+    bool killed = false;
+
+    for (size_t i = 0; i < m->node_count; i++)
+        masters += m->nodes[i].is_master && m->nodes[i].slots > 0;
+    for (const struct request *p = parent->scatter->parts; p != NULL; p = p->next) {
+        asked++;
+        killed |= p->reply_len > 0 && *request_reply(p) == '+';
+    }
+    if (asked == 0 || (asked < masters && !killed))
         error_write(out, ERROR_CLUSTERDOWN);
     else
         merge_kill(parent->scatter, out);
