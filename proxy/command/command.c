@@ -26,6 +26,7 @@ enum {
     SCRIPT = CMD_SCRIPT,
     TX = CMD_TX,
     ASKING = CMD_ASKING,
+    GUARDED = CMD_GUARDED,
 };
 
 #define ROW(n, a, r, m, k, l, fl, f, e, s)                                                         \

@@ -25,14 +25,20 @@ enum command_route {
 /* How the answers of the parts become one. */
 enum command_merge {
     MERGE_NONE,
-    MERGE_SUM,    /* integers added */
-    MERGE_OK,     /* all +OK */
-    MERGE_ORDER,  /* arrays, elements put back at their keys' positions (MGET) */
-    MERGE_CONCAT, /* arrays, one after the other (KEYS) */
-    MERGE_FIRST,  /* all succeed, the first answer stands (SCRIPT LOAD) */
-    MERGE_AND,    /* arrays of 0/1, minimum by position (SCRIPT EXISTS) */
-    MERGE_MIN,    /* smallest integer */
-    MERGE_RANDOM, /* RANDOMKEY: any non-nil one, chosen by weight */
+    MERGE_SUM,       /* integers added */
+    MERGE_OK,        /* all +OK */
+    MERGE_ORDER,     /* arrays, elements put back at their keys' positions (MGET) */
+    MERGE_CONCAT,    /* arrays, one after the other (KEYS) */
+    MERGE_FIRST,     /* all succeed, the first answer stands (SCRIPT LOAD) */
+    MERGE_AND,       /* arrays of 0/1, minimum by position (SCRIPT EXISTS) */
+    MERGE_MIN,       /* smallest integer */
+    MERGE_SLOWLOG,   /* SLOWLOG GET (these: session/merge_admin.h) */
+    MERGE_LATEST,    /* LATENCY LATEST */
+    MERGE_HISTORY,   /* LATENCY HISTORY */
+    MERGE_HISTOGRAM, /* LATENCY HISTOGRAM */
+    MERGE_MEMORY,    /* MEMORY STATS */
+    MERGE_FUNCTIONS, /* FUNCTION STATS */
+    MERGE_TEXT,      /* texts for people, one after the other */
 };
 
 enum command_flag {
@@ -49,9 +55,10 @@ enum command_flag {
     CMD_STALE = 1 << 10,
     CMD_NO_AUTH = 1 << 11,
     CMD_MAY_REPLICATE = 1 << 12,
-    CMD_SCRIPT = 1 << 13, /* EVAL, FCALL and module-like: can return any error text */
-    CMD_TX = 1 << 14,     /* opens, closes or guards a transaction */
-    CMD_ASKING = 1 << 15, /* server accepts it for an importing slot without ASKING */
+    CMD_SCRIPT = 1 << 13,  /* EVAL, FCALL and module-like: can return any error text */
+    CMD_TX = 1 << 14,      /* opens, closes or guards a transaction */
+    CMD_ASKING = 1 << 15,  /* server accepts it for an importing slot without ASKING */
+    CMD_GUARDED = 1 << 16, /* refused unless admin_commands is true */
 };
 
 /* How the key positions of a request are found. */

@@ -240,7 +240,7 @@ static bool set_listeners(struct args *a)
         a->listen[a->listen_count++] = CONFIG_DEFAULT_LISTENER;
     if (a->listen_count > 0) {
         for (size_t i = 0; i < c->listener_count; i++)
-            free(c->listeners[i].upstream);
+            listener_deinit(&c->listeners[i]);
         free(c->listeners);
         c->listeners = xcalloc(a->listen_count, sizeof(*c->listeners));
         c->listener_count = a->listen_count;

@@ -16,6 +16,12 @@ struct config *config_new(void)
     return c;
 }
 
+void listener_deinit(struct config_listener *l)
+{
+    free(l->upstream);
+    free(l->sentinel_master);
+}
+
 static void free_secret(char *secret)
 {
     if (secret != NULL)
@@ -31,7 +37,7 @@ void config_free(struct config **config)
     if (c == NULL)
         return;
     for (size_t i = 0; i < c->listener_count; i++)
-        free(c->listeners[i].upstream);
+        listener_deinit(&c->listeners[i]);
     for (size_t i = 0; i < c->upstream_count; i++) {
         free(c->upstreams[i].name);
         free(c->upstreams[i].seeds);

@@ -34,6 +34,8 @@ struct config_listener {
     struct addr address;
     char *upstream; /* name of an upstream; NULL: the first */
     enum config_pretend pretend;
+    struct addr announce;  /* where clients are told it is; empty host: where they connected to */
+    char *sentinel_master; /* the only name SENTINEL knows; NULL: any */
 };
 
 struct config_client {
@@ -84,6 +86,8 @@ struct config {
     char *log_file;               /* NULL: standard error */
     uint32_t shutdown_timeout_ms; /* 10000: SIGTERM waits so long for replies in flight */
     bool split_multikey;          /* true */
+    bool admin_commands;          /* false: commands with CMD_GUARDED are refused */
+    uint64_t scripts_max_bytes;   /* 16 MiB per worker: bodies remembered for NOSCRIPT; 0 = none */
     struct config_client client;
     struct config_backend backend;
     struct config_topology topology;

@@ -30,6 +30,11 @@ static const struct setting main_rows[] = {
     TOP("split_multikey", split_multikey, BOOL, 0, 1, 1,
         "split MGET, MSET, DEL, UNLINK, EXISTS, TOUCH whose keys are in several slots"),
 
+    TOP("admin_commands", admin_commands, BOOL, 0, 1, 0,
+        "pass CONFIG SET, RESETSTAT, REWRITE, DEBUG, and ACL commands about users to the servers"),
+    TOP("scripts_max_bytes", scripts_max_bytes, SIZE, 0, TIB, 16 * MIB,
+        "scripts a worker remembers, for servers that answer NOSCRIPT; 0 = none"),
+
     {"log", "level", SETTING_CHOICE, offsetof(struct config, log_level), 0, 3, LOG_INFO,
      level_words, "the least important lines that are logged"},
     {"log", "file", SETTING_TEXT, offsetof(struct config, log_file), 0, 4095, 0, NULL,
@@ -114,6 +119,10 @@ static const struct setting listener_rows[] = {
      "the upstream its clients reach; empty = the first"},
     {"", "pretend", SETTING_CHOICE, offsetof(struct config_listener, pretend), 0, 1,
      PRETEND_STANDALONE, pretend_words, "what clients are told they are connected to"},
+    {"", "announce", SETTING_HOST_PORT, offsetof(struct config_listener, announce), 0, 0, 0, NULL,
+     "the address that CLUSTER and SENTINEL tell clients; empty = where they connected to"},
+    {"", "sentinel_master", SETTING_TEXT, offsetof(struct config_listener, sentinel_master), 0, 255,
+     0, NULL, "the master's name that SENTINEL knows; empty = any"},
 };
 /* clang-format on */
 

@@ -21,6 +21,7 @@ enum setting_type {
     SETTING_TEXT,          /* char *, NULL when empty; max is its longest length */
     SETTING_PASSWORD_FILE, /* char *, the first line of a file; NULL when no file is named */
     SETTING_ADDR,          /* struct addr */
+    SETTING_HOST_PORT,     /* struct addr without a path; empty text empties it */
     SETTING_SEEDS,         /* list of addresses of a struct config_upstream; def is its kind */
 };
 
@@ -45,6 +46,9 @@ extern const struct setting_list settings_listener; /* in struct config_listener
 
 /* Where clients connect when nothing else is said. */
 #define CONFIG_DEFAULT_LISTENER "127.0.0.1:7600"
+
+/* Frees what a listener owns. */
+void listener_deinit(struct config_listener *l);
 
 /* Longest list of seeds, listeners and upstreams. */
 #define CONFIG_SEEDS_MAX 1024

@@ -153,6 +153,9 @@ const char *setting_expected(const struct setting *s, char *out, size_t size)
     case SETTING_ADDR:
         snprintf(out, size, "HOST:PORT or the path of a socket");
         break;
+    case SETTING_HOST_PORT:
+        snprintf(out, size, "HOST:PORT, or nothing");
+        break;
     case SETTING_SEEDS:
         snprintf(out, size, "a list of 1 to %llu times HOST:PORT", (unsigned long long)s->max);
         break;
@@ -286,6 +289,17 @@ static bool set_number(const struct setting *s, void *base, const char *text, ch
     return true;
 }
 
+static bool put_host_port(const struct setting *s, void *base, const char *text)
+{
+    struct addr *field = (struct addr *)(void *)((char *)base + s->offset);
+
+    if (text[0] == '\0') {
+        *field = (struct addr){.port = 0};
+        return true;
+    }
+    return addr_parse(text, strlen(text), field) && field->port != 0;
+}
+
 bool setting_set(const struct setting *s, void *base, const char *text, char *err, size_t errlen)
 {
     uint64_t v;
@@ -307,6 +321,8 @@ bool setting_set(const struct setting *s, void *base, const char *text, char *er
     case SETTING_ADDR:
         return addr_parse(text, strlen(text), (struct addr *)(void *)((char *)base + s->offset)) ||
                refuse_form(s, text, err, errlen);
+    case SETTING_HOST_PORT:
+        return put_host_port(s, base, text) || refuse_form(s, text, err, errlen);
     case SETTING_SEEDS:
         return refuse_form(s, text, err, errlen);
     default:

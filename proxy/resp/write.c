@@ -69,6 +69,11 @@ void resp_write_map(struct chain *out, int proto, size_t pairs)
         write_header(out, '*', (int64_t)pairs * 2);
 }
 
+void resp_write_set(struct chain *out, int proto, size_t n)
+{
+    write_header(out, proto == 3 ? '~' : '*', (int64_t)n);
+}
+
 void resp_write_verbatim(struct chain *out, int proto, const void *p, size_t n)
 {
     if (proto != 3) {

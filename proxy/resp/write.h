@@ -15,6 +15,7 @@ void resp_write_null(struct chain *out, int proto);               /* $-1 or _ */
 void resp_write_null_array(struct chain *out, int proto);         /* *-1 or _ */
 void resp_write_array(struct chain *out, size_t n);               /* header of n elements */
 void resp_write_map(struct chain *out, int proto, size_t pairs);  /* %pairs or *2*pairs */
+void resp_write_set(struct chain *out, int proto, size_t n);      /* ~n or *n */
 void resp_write_verbatim(struct chain *out, int proto, const void *p, size_t n); /* txt */
 
 /* -text CRLF; the text begins with its code ("ERR ..."). CR, LF and NUL in it become spaces, so

@@ -6,6 +6,7 @@
 #include "resp/write.h"
 #include "session/client_input.h"
 #include "session/error.h"
+#include "session/client_pause.h"
 #include "session/long_reply.h"
 #include "session/redirect.h"
 #include "session/scatter.h"
@@ -49,6 +50,8 @@ struct client *client_new(struct session_env *env, int fd, uint64_t id, uint16_t
     list_push(&env->clients, &c->link);
     METRIC_ADD(&env->metrics, clients, 1);
     METRIC_ADD(&env->metrics, clients_total, 1);
+    if (UNLIKELY(env->pause != NULL))
+        client_pause_join(c);
     stream_open(&c->stream, env->loop, fd, &client_stream_ops, false);
     return c;
 }

@@ -19,6 +19,7 @@ enum client_hold {
     HOLD_PIPELINE = 1 << 2, /* client.max_pipeline or client.max_inflight_bytes */
     HOLD_OUTPUT = 1 << 3,   /* client.output_pause */
     HOLD_BACKEND = 1 << 4,  /* backend.max_inflight_bytes of the connection it needs */
+    HOLD_PAUSE = 1 << 5,    /* CLIENT PAUSE */
 };
 
 /* Bytes of an unfinished request, or of requests that wait for a hold to end. */
@@ -33,6 +34,7 @@ struct partial {
 struct client_extra {
     struct client *client;
     char *name, *lib_name, *lib_ver; /* what it told us about itself */
+    bool no_evict;                   /* not to be closed for memory_max */
     struct long_reply *long_reply; /* the one at the head, whose connection waits for our output */
     /* HOLD_REFUSED: */
     struct list_node wait_link; /* env->waiting */
@@ -49,6 +51,7 @@ struct client {
     bool ended;            /* the client sends no more, but what it sent is answered */
     bool doomed;           /* over client.output_max: closes in the next turn */
     bool in_multi;         /* a MULTI was refused: so is everything up to EXEC or DISCARD */
+    bool pause_writes;     /* env->pause: commands that write have to wait */
     uint16_t last_command; /* its row in command_table */
     uint32_t stored_kib;   /* replies that wait for their turn, each rounded up */
     struct stream stream;

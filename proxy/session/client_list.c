@@ -10,9 +10,10 @@
 #include "net/sock.h"
 #include "resp/number.h"
 #include "resp/write.h"
+#include "session/client_gather.h"
 #include "session/local.h"
 
-static void peer_addresses(struct client *c, char peer[ADDR_TEXT_MAX], char local[ADDR_TEXT_MAX])
+void client_addresses(const struct client *c, char peer[ADDR_TEXT_MAX], char local[ADDR_TEXT_MAX])
 {
     struct sockaddr_any sa;
 
@@ -20,6 +21,11 @@ static void peer_addresses(struct client *c, char peer[ADDR_TEXT_MAX], char loca
     sockaddr_format(&sa, peer);
     sock_local(stream_fd(&c->stream), &sa);
     sockaddr_format(&sa, local);
+}
+
+const char *client_user(const struct client *c)
+{
+    return c->up->config->user != NULL ? c->up->config->user : "default";
 }
 
 static const char *or_empty(const char *s)
@@ -37,17 +43,17 @@ size_t client_line(struct client *c, char line[CLIENT_LINE_MAX])
     size_t out = c->stream.out.bytes;
     int n;
 
-    peer_addresses(c, peer, local);
+    client_addresses(c, peer, local);
     n = snprintf(line, CLIENT_LINE_MAX,
                  "id=%" PRIu64 " addr=%s laddr=%s fd=%d name=%.128s age=%" PRIu64 " idle=%" PRIu64
-                 " flags=N db=0 sub=0 psub=0 ssub=0 multi=-1 qbuf=%u qbuf-free=0"
+                 " flags=%s db=0 sub=0 psub=0 ssub=0 multi=-1 qbuf=%u qbuf-free=0"
                  " argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=%u omem=%zu tot-mem=%zu events=r"
                  " cmd=%s user=%s redir=-1 resp=%u lib-name=%.64s lib-ver=%.64s\n",
                  c->id, peer, local, stream_fd(&c->stream), or_empty(names->name),
                  now_s - MIN((uint64_t)c->created_s, now_s),
-                 (uint64_t)(uint32_t)(c->env->loop->now_ms / 1000 - c->active_s), partial,
-                 c->queued, out, sizeof(*c) + partial + out, command_table[c->last_command].name,
-                 c->up->config->user != NULL ? c->up->config->user : "default", c->proto,
+                 (uint64_t)(uint32_t)(c->env->loop->now_ms / 1000 - c->active_s),
+                 names->no_evict ? "e" : "N", partial, c->queued, out, sizeof(*c) + partial + out,
+                 command_table[c->last_command].name, client_user(c), c->proto,
                  or_empty(names->lib_name), or_empty(names->lib_ver));
     return MIN((size_t)n, (size_t)CLIENT_LINE_MAX - 1);
 }
@@ -82,30 +88,15 @@ static void collect(struct gather *g, struct session_env *env)
     }
 }
 
-static struct client *find_client(struct session_env *env, uint64_t id)
-{
-    for (struct list_node *at = env->clients.next; at != &env->clients; at = at->next) {
-        struct client *c = CONTAINER_OF(at, struct client, link);
-
-        if (c->id == id)
-            return c;
-    }
-    return NULL;
-}
-
 static void finish(struct gather *g, struct session_env *env)
 {
-    struct client *c = find_client(env, g->client);
+    struct client *c = client_gather_asker(g, env);
     struct chain out;
 
-    /* The asking client is held until its request, the only one, is answered. */
-    if (c != NULL && c->head != NULL && c->head->state == REQUEST_PENDING) {
-        chain_init(&out);
+    chain_init(&out);
+    if (c != NULL)
         resp_write_verbatim(&out, c->proto, g->text, g->len);
-        client_request_composed(c, c->head, &out);
-        chain_clear(&out);
-    }
-    gather_free(g);
+    client_gather_end(g, c, &out);
 }
 
 /* NULL: an error has been composed. */
@@ -145,7 +136,6 @@ void local_CLIENT_LIST(struct client *c, const struct command *cmd, const struct
                        struct chain *out)
 {
     struct list_query *q = parse_query(r, out);
-    struct request *req;
     struct gather *g;
 
     if (q == NULL)
@@ -153,12 +143,6 @@ void local_CLIENT_LIST(struct client *c, const struct command *cmd, const struct
     g = xcalloc(1, sizeof(*g));
     g->collect = collect;
     g->finish = finish;
-    g->client = c->id;
     g->data = q;
-    req = request_new(c->env, c, cmd);
-    req->state = REQUEST_PENDING;
-    req->epoch = c->up->epoch;
-    client_enqueue(c, req);
-    client_hold(c, HOLD_BARRIER);
-    c->env->hooks->gather(c->env, g);
+    client_gather(c, cmd, g);
 }

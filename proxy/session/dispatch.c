@@ -4,10 +4,12 @@
 #include "base/crc16.h"
 #include "base/log.h"
 #include "resp/write.h"
+#include "session/client_pause.h"
 #include "session/error.h"
 #include "session/forward.h"
 #include "session/local.h"
 #include "session/scatter.h"
+#include "session/scripts.h"
 
 static enum dispatch_result reply_error(struct client *c, const struct command *cmd,
                                         enum error_id id)
@@ -158,8 +160,7 @@ static enum dispatch_result send_to_slot(struct client *c, const struct command 
     return DISPATCH_DONE;
 }
 
-enum dispatch_result dispatch_any(struct client *c, const struct command *cmd,
-                                  const struct resp_request *r, struct block *block)
+uint16_t dispatch_any_slot(const struct client *c)
 {
     const struct slotmap *m = c->up->map;
     const struct node *n = upstream_any_master(c->up, c->id);
@@ -169,7 +170,13 @@ enum dispatch_result dispatch_any(struct client *c, const struct command *cmd,
     while (n != NULL && slot < SLOT_COUNT - 1 &&
            (m->owner[slot] == NODE_NONE || c->up->map_nodes[m->owner[slot]] != n))
         slot = slotmap_range_end(m, (uint16_t)slot) + 1u;
-    return send_to_slot(c, cmd, r, block, (uint16_t)MIN(slot, SLOT_COUNT - 1u));
+    return (uint16_t)MIN(slot, SLOT_COUNT - 1u);
+}
+
+enum dispatch_result dispatch_any(struct client *c, const struct command *cmd,
+                                  const struct resp_request *r, struct block *block)
+{
+    return send_to_slot(c, cmd, r, block, dispatch_any_slot(c));
 }
 
 /* While a slot is half moved, what comes behind a multi-key request must not overtake it. */
@@ -297,8 +304,12 @@ static enum dispatch_result dispatch_keys(struct client *c, const struct command
 
     if (UNLIKELY(command_keys_scattered(cmd)))
         return scattered_keys(c, cmd, r, block);
-    if (UNLIKELY(cmd->keys == KEYS_STREAMS) && has_block_option(cmd, r))
-        return unsupported(c, cmd, r, " BLOCK");
+    if (UNLIKELY(cmd->keys >= KEYS_NUMKEYS)) {
+        if (cmd->keys == KEYS_STREAMS && has_block_option(cmd, r))
+            return unsupported(c, cmd, r, " BLOCK");
+        if ((cmd->flags & CMD_SCRIPT) != 0)
+            scripts_see(c, cmd, r);
+    }
     if (command_keys_range(cmd, r, &k) != COMMAND_KEYS_OK || k.count == 0)
         return dispatch_any(c, cmd, r, block); /* a server words the error */
     if (UNLIKELY(k.step > 1) && cmd->last < 0 && (r->argc - k.first) % k.step != 0)
@@ -323,11 +334,19 @@ static enum dispatch_result dispatch_all(struct client *c, const struct command 
             return DISPATCH_WAIT;
         client_hold(c, HOLD_BARRIER); /* its parts take connections of their own */
     }
+    if ((cmd->flags & CMD_NOSCRIPT) != 0)
+        scripts_see_all(c, cmd, r);
     scatter_masters(c, cmd, r);
     if (c->head == NULL)
         client_unhold(c, HOLD_BARRIER);
     pipeline_limit(c);
     return DISPATCH_DONE;
+}
+
+/* What shows or changes how the servers run, and who may use them. */
+static inline bool is_guarded(const struct client *c, const struct command *cmd)
+{
+    return UNLIKELY((cmd->flags & CMD_GUARDED) != 0) && !c->env->config->admin_commands;
 }
 
 /* --- the one entrance --- */
@@ -347,6 +366,8 @@ enum dispatch_result dispatch_request(struct client *c, const struct resp_reques
     const struct command *cmd = command_find(r);
 
     METRIC_ADD(&c->env->metrics, requests, 1);
+    if (UNLIKELY(c->pause_writes) && client_pause_holds(c, cmd))
+        return DISPATCH_WAIT;
     if (UNLIKELY(c->in_multi) &&
         (cmd == NULL || (cmd->local != LOCAL_QUIT && cmd->local != LOCAL_RESET)))
         return refused_multi(c, cmd);
@@ -367,11 +388,12 @@ enum dispatch_result dispatch_request(struct client *c, const struct resp_reques
     case ROUTE_SPLIT:
         return dispatch_keys(c, cmd, r, block);
     case ROUTE_ANY:
-        return dispatch_any(c, cmd, r, block);
+        return is_guarded(c, cmd) ? reply_error(c, cmd, ERROR_GUARDED)
+                                  : dispatch_any(c, cmd, r, block);
     case ROUTE_ALL:
-        return dispatch_all(c, cmd, r);
+        return is_guarded(c, cmd) ? reply_error(c, cmd, ERROR_GUARDED) : dispatch_all(c, cmd, r);
     case ROUTE_LOCAL:
-        return local_dispatch(c, cmd, r);
+        return is_guarded(c, cmd) ? reply_error(c, cmd, ERROR_GUARDED) : local_dispatch(c, cmd, r);
     default:
         return unsupported(c, cmd, r, "");
     }

@@ -32,4 +32,7 @@ static inline bool dispatch_barrier(struct client *c)
 enum dispatch_result dispatch_any(struct client *c, const struct command *cmd,
                                   const struct resp_request *r, struct block *block);
 
+/* A slot of the master that gets the keyless commands of c. */
+uint16_t dispatch_any_slot(const struct client *c);
+
 #endif

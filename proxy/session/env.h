@@ -16,8 +16,10 @@
 #include "topology/slotmap.h"
 
 struct client;
+struct client_pause;
 struct info_cache;
 struct request;
+struct scripts;
 struct upstream;
 
 #define CLIENT_SCRATCH (64 * 1024)
@@ -54,8 +56,10 @@ struct session_env {
     struct resp_parser *reparser;  /* of requests already accepted */
     struct request *spare_requests;
     size_t spare_request_count, spare_request_low;
-    uint32_t ticks; /* of the loop, since the start */
-    bool draining;  /* the process stops: clients close when they are answered */
+    uint32_t ticks;             /* of the loop, since the start */
+    bool draining;              /* the process stops: clients close when they are answered */
+    struct client_pause *pause; /* NULL: clients are not paused */
+    struct scripts *scripts;    /* remembered bodies */
     struct info_cache *info;
     struct metrics metrics;
     const struct metrics *const *all_metrics; /* of all workers, for INFO */

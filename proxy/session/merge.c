@@ -4,6 +4,7 @@
 #include "resp/number.h"
 #include "resp/write.h"
 #include "session/error.h"
+#include "session/merge_admin.h"
 
 /* A stored reply as a cursor. */
 struct cursor {
@@ -171,25 +172,16 @@ static bool merge_and(const struct scatter *s, struct chain *out)
     return ok;
 }
 
-/* Any of the answers that are not nil, each with the same chance. */
-static bool merge_random(struct client *c, const struct scatter *s, struct chain *out)
+/* SLOWLOG GET [count] as its first part was sent. */
+static int64_t slowlog_count(struct client *c, const struct scatter *s)
 {
-    const struct request *chosen = s->parts;
-    struct cursor at;
-    struct resp_item head;
-    uint64_t seen = 0;
+    struct resp_request req;
+    int64_t count = 10;
 
-    for (const struct request *p = s->parts; p != NULL; p = p->next) {
-        if (!read_head(p, &at, &head) || head.type == '_' || head.count < 0)
-            continue;
-        seen++;
-        c->env->backend.random =
-            c->env->backend.random * 6364136223846793005u + 1442695040888963407u;
-        if ((c->env->backend.random >> 33) % seen == 0)
-            chosen = p;
-    }
-    chain_append(out, request_reply(chosen), chosen->reply_len);
-    return true;
+    request_parse(c->env, s->parts, &req);
+    if (req.argc > 2 && !resp_arg_int(&req, 2, &count))
+        count = -1; /* a server has taken it for a number all the same */
+    return count;
 }
 
 void merge_finish(struct client *c, struct request *parent, struct chain *out)
@@ -198,6 +190,10 @@ void merge_finish(struct client *c, struct request *parent, struct chain *out)
     const struct request *failed = merge_first_error(s);
     bool ok = true;
 
+    if (parent->cmd->merge == MERGE_TEXT) {
+        merge_texts(c, s, out);
+        return;
+    }
     if (failed != NULL) {
         chain_append(out, request_reply(failed), failed->reply_len);
         return;
@@ -215,8 +211,23 @@ void merge_finish(struct client *c, struct request *parent, struct chain *out)
     case MERGE_AND:
         ok = merge_and(s, out);
         break;
-    case MERGE_RANDOM:
-        ok = merge_random(c, s, out);
+    case MERGE_SLOWLOG:
+        ok = merge_slowlog(s, slowlog_count(c, s), out);
+        break;
+    case MERGE_LATEST:
+        ok = merge_latest(s, out);
+        break;
+    case MERGE_HISTORY:
+        ok = merge_history(s, out);
+        break;
+    case MERGE_HISTOGRAM:
+        ok = merge_histogram(s, c->proto, out);
+        break;
+    case MERGE_MEMORY:
+        ok = merge_memory(s, c->proto, out);
+        break;
+    case MERGE_FUNCTIONS:
+        ok = merge_function_stats(s, out);
         break;
     default: /* all succeeded with the same answer */
         chain_append(out, request_reply(s->parts), s->parts->reply_len);

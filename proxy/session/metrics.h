@@ -18,6 +18,7 @@
     METRIC(replies_refused, counter, "refusals of servers that were handled inside")               \
     METRIC(moved, counter, "MOVED redirections followed")                                          \
     METRIC(ask, counter, "ASK redirections followed")                                              \
+    METRIC(scripts_repaired, counter, "EVALSHA sent again as EVAL to a server without it")         \
     METRIC(held, gauge, "clients whose requests wait for a shard")                                 \
     METRIC(unknown, counter, "writes answered with -UNKNOWN")                                      \
     METRIC(clients_closed_output, counter, "clients closed at an output limit")                    \

@@ -6,6 +6,7 @@
 #include "session/forward.h"
 #include "session/refusal.h"
 #include "session/scatter.h"
+#include "session/scripts.h"
 
 /* How long a node that answered "not now" is left alone before one request tries it again. */
 #define PROBE_MS 10
@@ -72,6 +73,8 @@ enum refusal redirect_classify(struct upstream *u, struct node *n, struct reques
         client_extra(r->client)->retry_at_ms = clock_ms() + PROBE_MS;
         env->hooks->want_refresh(env, u->index);
         break;
+    case REFUSAL_NOSCRIPT: /* redirect_hold makes an EVAL of it */
+        break;
     default:
         if (n->outage_ms == 0)
             n->outage_ms = clock_ms();
@@ -114,6 +117,8 @@ static enum error_id error_of(enum refusal why)
         return ERROR_MASTERDOWN;
     case REFUSAL_READONLY:
         return ERROR_READONLY;
+    case REFUSAL_NOSCRIPT:
+        return ERROR_NOSCRIPT;
     default:
         return ERROR_CLUSTERDOWN;
     }
@@ -126,6 +131,8 @@ void redirect_hold(struct client *c, struct request *r, enum refusal why)
 
     if (why != REFUSAL_ASK)
         redirect_drop_target(r);
+    if (why == REFUSAL_NOSCRIPT)
+        scripts_repair(env, r);
     if (r->slot == SLOT_NONE) { /* it was for one server only, and not to be waited for */
         redirect_fail(c, r, error_of(why));
         return;
@@ -270,7 +277,8 @@ static enum verdict resume_request(struct client *c, struct request *r, uint64_t
         return NOTHING;
     if (refusal_overtaken(c, r)) {
         /* A later command on the same key has run: to run this one now would change their order. */
-        r->refusal = REFUSAL_TRYAGAIN;
+        if (r->refusal != REFUSAL_NOSCRIPT)
+            r->refusal = REFUSAL_TRYAGAIN;
         return fail_request(c, r);
     }
     if (r->refusal == REFUSAL_TRYAGAIN && scatter_split(c, r))

@@ -2,6 +2,7 @@
 
 #include "resp/number.h"
 #include "session/scatter.h"
+#include "session/scripts.h"
 
 struct known_refusal {
     const char *text; /* the server's whole words */
@@ -18,6 +19,7 @@ static const struct known_refusal known[] = {
     {"MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
      REFUSAL_MASTERDOWN},
     {"READONLY You can't write against a read only replica.", REFUSAL_READONLY},
+    {"NOSCRIPT No matching script. Please use EVAL.", REFUSAL_NOSCRIPT},
 };
 
 static bool starts_with(const char *p, size_t n, const char *word)
@@ -91,9 +93,12 @@ enum refusal refusal_parse(struct upstream *u, const struct node *n, const struc
         const char *text = known[i].text;
         size_t word = (size_t)(strchr(text, ' ') - text) + 1;
 
-        if (script ? len == strlen(text) && memcmp(p, text, len) == 0
-                   : len >= word && memcmp(p, text, word) == 0)
-            return known[i].meaning;
+        if (script ? len != strlen(text) || memcmp(p, text, len) != 0
+                   : len < word || memcmp(p, text, word) != 0)
+            continue;
+        if (known[i].meaning == REFUSAL_NOSCRIPT && !scripts_can_repair(u->env, r))
+            return REFUSAL_NONE;
+        return known[i].meaning;
     }
     return REFUSAL_NONE;
 }

@@ -42,6 +42,8 @@ enum refusal {
     REFUSAL_LOADING,
     REFUSAL_MASTERDOWN,
     REFUSAL_READONLY,
+    REFUSAL_NOSCRIPT, /* an EVALSHA whose body is remembered (session/scripts.h) */
+    REFUSAL_LOST,     /* a read whose connection broke */
 };
 
 /* Chosen to make a request two cache lines. */
@@ -97,6 +99,10 @@ static inline bool request_is_write(const struct request *r)
 {
     uint32_t f = r->cmd->flags;
 
+    if ((f & CMD_ADMIN) != 0 && r->cmd->route == ROUTE_ALL)
+        return r->cmd->merge == MERGE_OK || r->cmd->merge == MERGE_FIRST; /* CONFIG SET, SAVE */
+    if ((f & CMD_GUARDED) != 0)
+        return r->cmd->route == ROUTE_LOCAL; /* DEBUG */
     return (f & CMD_READONLY) == 0 &&
            (f & (CMD_WRITE | CMD_MAY_REPLICATE | CMD_SCRIPT | CMD_PUBSUB)) != 0;
 }

@@ -121,10 +121,9 @@ struct request *scatter_add_to(struct client *c, struct request *parent, struct 
     return p;
 }
 
-void scatter_masters(struct client *c, const struct command *cmd, const struct resp_request *r)
+void scatter_add_masters(struct client *c, struct request *parent, const char *bytes, uint32_t len)
 {
     const struct slotmap *m = c->up->map;
-    struct request *parent = scatter_open(c, cmd, merge_finish, NULL);
     uint16_t slot = 0;
 
     /* A master is addressed by its first slot, so that a part finds the way to its successor. */
@@ -134,14 +133,20 @@ void scatter_masters(struct client *c, const struct command *cmd, const struct r
         for (struct request *p = parent->scatter->parts; first && p != NULL; p = p->next)
             first = m->owner[p->slot] != m->owner[s];
         if (first) {
-            scatter_add(c, parent, (uint16_t)s, r->base, r->len);
+            scatter_add(c, parent, (uint16_t)s, bytes, len);
             seen++;
         }
         s = slotmap_range_end(m, (uint16_t)s);
     }
     if (parent->scatter->parts == NULL)
-        scatter_add(c, parent, slot, r->base,
-                    r->len); /* nobody owns anything: held, then refused */
+        scatter_add(c, parent, slot, bytes, len); /* held, then refused */
+}
+
+void scatter_masters(struct client *c, const struct command *cmd, const struct resp_request *r)
+{
+    struct request *parent = scatter_open(c, cmd, merge_finish, NULL);
+
+    scatter_add_masters(c, parent, r->base, r->len);
     scatter_close(c, parent);
 }
 

@@ -39,6 +39,8 @@ void scatter_masters(struct client *c, const struct command *cmd, const struct r
 /* For commands made of several steps: a parent at the end of c's queue without parts yet. */
 struct request *scatter_open(struct client *c, const struct command *cmd, scatter_finish_fn *finish,
                              void *data);
+/* Adds a part for every master; at least one. */
+void scatter_add_masters(struct client *c, struct request *parent, const char *bytes, uint32_t len);
 /* Adds a part and sends it to the node that serves `slot`. */
 struct request *scatter_add(struct client *c, struct request *parent, uint16_t slot,
                             const char *bytes, uint32_t len);

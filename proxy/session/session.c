@@ -2,10 +2,12 @@
 
 #include "base/alloc.h"
 #include "base/log.h"
+#include "session/client_pause.h"
 #include "session/forward.h"
 #include "session/info.h"
 #include "session/long_reply.h"
 #include "session/redirect.h"
+#include "session/scripts.h"
 
 /* A merged reply is put together in one block, whose size is a 32-bit number. */
 #define WHOLE_REPLY_MAX ((uint64_t)1024 * 1024 * 1024)
@@ -45,6 +47,7 @@ void session_env_init(struct session_env *env)
     env->parser = resp_parser_new(&env->limits);
     env->reparser = resp_parser_new(&env->limits);
     env->info = info_cache_new(env);
+    env->scripts = scripts_new(env->config->scripts_max_bytes);
     backend_env_init(env);
     env->upstream_count = env->config->upstream_count;
     env->upstreams = xcalloc(env->upstream_count, sizeof(*env->upstreams));
@@ -55,7 +58,9 @@ void session_env_init(struct session_env *env)
 void session_env_deinit(struct session_env *env)
 {
     session_close_all(env);
+    client_pause_end(env);
     info_cache_free(&env->info);
+    scripts_free(&env->scripts);
     for (size_t i = 0; i < env->upstream_count; i++)
         upstream_free(&env->upstreams[i]);
     free(env->upstreams);
@@ -93,7 +98,7 @@ static void enforce_memory_max(struct session_env *env)
     LIST_FOREACH (at, tmp, &env->clients) {
         struct client *c = CONTAINER_OF(at, struct client, link);
 
-        if (client_bytes(c) > most) {
+        if (client_bytes(c) > most && (c->extra == NULL || !c->extra->no_evict)) {
             most = client_bytes(c);
             largest = c;
         }
@@ -148,6 +153,7 @@ void session_drain(struct session_env *env)
     struct list_node *at, *tmp;
 
     env->draining = true;
+    client_pause_end(env);
     LIST_FOREACH (at, tmp, &env->clients)
         client_drain_and_close(CONTAINER_OF(at, struct client, link));
 }

@@ -40,6 +40,9 @@ WIDENED = {
 OUR_FLAGS = {
     "script": {"eval", "eval_ro", "evalsha", "evalsha_ro", "fcall", "fcall_ro"},
     "tx": {"multi", "exec", "discard", "watch", "unwatch"},
+    "guarded": {"config|set", "config|rewrite", "config|resetstat", "debug", "acl|setuser",
+                "acl|deluser", "acl|load", "acl|save", "acl|list", "acl|users", "acl|getuser",
+                "acl|dryrun", "acl|log"},
     "may_replicate": {"eval", "evalsha", "fcall", "pfcount", "publish", "spublish"},
 }
 TOLD_FLAGS = {"write", "readonly", "blocking", "pubsub", "admin", "no_multi", "noscript", "denyoom",

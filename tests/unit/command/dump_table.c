@@ -20,9 +20,14 @@ static const char *const route_names[] = {
 };
 
 static const char *const merge_names[] = {
-    [MERGE_NONE] = "none",   [MERGE_SUM] = "sum",       [MERGE_OK] = "ok",
-    [MERGE_ORDER] = "order", [MERGE_CONCAT] = "concat", [MERGE_FIRST] = "first",
-    [MERGE_AND] = "and",     [MERGE_MIN] = "min",       [MERGE_RANDOM] = "random",
+    [MERGE_NONE] = "none",       [MERGE_SUM] = "sum",
+    [MERGE_OK] = "ok",           [MERGE_ORDER] = "order",
+    [MERGE_CONCAT] = "concat",   [MERGE_FIRST] = "first",
+    [MERGE_AND] = "and",         [MERGE_MIN] = "min",
+    [MERGE_SLOWLOG] = "slowlog", [MERGE_LATEST] = "latest",
+    [MERGE_HISTORY] = "history", [MERGE_HISTOGRAM] = "histogram",
+    [MERGE_MEMORY] = "memory",   [MERGE_FUNCTIONS] = "functions",
+    [MERGE_TEXT] = "text",
 };
 
 static const char *const keys_names[] = {
@@ -40,8 +45,9 @@ static const char *const local_names[] = {
 
 /* By bit, in the servers' words where they have one. */
 static const char *const flag_names[] = {
-    "write", "readonly", "blocking", "pubsub",  "admin",         "no_multi", "noscript", "denyoom",
-    "fast",  "loading",  "stale",    "no_auth", "may_replicate", "script",   "tx",       "asking",
+    "write",         "readonly", "blocking", "pubsub",  "admin",   "no_multi",
+    "noscript",      "denyoom",  "fast",     "loading", "stale",   "no_auth",
+    "may_replicate", "script",   "tx",       "asking",  "guarded",
 };
 
 static void print_flags(uint32_t flags)

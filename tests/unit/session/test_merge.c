@@ -190,30 +190,6 @@ static void test_no_error(void)
 }
 
 /* Each answer that is not nil is chosen sometimes, nil only when there is nothing else. */
-static void test_random(void)
-{
-    static const struct part parts[] = {
-        {"$-1\r\n", 0, {0}},
-        {"$1\r\na\r\n", 0, {0}},
-        {"_\r\n", 0, {0}},
-        {"$1\r\nb\r\n", 0, {0}},
-    };
-    struct scatter *s = scatter_of(parts, PARTS_MAX);
-    int a = 0, b = 0;
-
-    env.backend.random = 1;
-    for (int i = 0; i < 1000; i++) {
-        char *text = merged(MERGE_RANDOM, s);
-
-        a += strcmp(text, "$1\r\na\r\n") == 0;
-        b += strcmp(text, "$1\r\nb\r\n") == 0;
-        free(text);
-    }
-    CU_ASSERT_EQUAL(a + b, 1000);
-    CU_ASSERT(a > 350 && b > 350);
-    scatter_drop(&s);
-    CHECK_MERGE(MERGE_RANDOM, "$-1\r\n", {"$-1\r\n", 0, {0}}, {"$-1\r\n", 0, {0}});
-}
 
 void suite_merge(void)
 {
@@ -227,5 +203,4 @@ void suite_merge(void)
     CU_add_test(s, "same answer", test_same_answer);
     CU_add_test(s, "errors", test_errors);
     CU_add_test(s, "a string is no error", test_no_error);
-    CU_add_test(s, "random", test_random);
 }

@@ -1,0 +1,20 @@
+/*
+ * client_gather.h - a client that asks all workers, and is held until they have answered.
+ * Layer: session. Thread: one worker.
+ */
+#ifndef SESSION_CLIENT_GATHER_H
+#define SESSION_CLIENT_GATHER_H
+
+#include "session/client.h"
+
+/* Puts a request of c in its empty queue and starts g, whose collect and finish are set. finish
+ * ends with client_gather_end. */
+void client_gather(struct client *c, const struct command *cmd, struct gather *g);
+
+/* In finish: the asking client; NULL when it has left. */
+struct client *client_gather_asker(const struct gather *g, struct session_env *env);
+
+/* Answers the asking client c (NULL: it has left) and frees g; `reply` is emptied. */
+void client_gather_end(struct gather *g, struct client *c, struct chain *reply);
+
+#endif
