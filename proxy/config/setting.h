@@ -22,6 +22,8 @@ enum setting_type {
     SETTING_PASSWORD_FILE, /* char *, the first line of a file; NULL when no file is named */
     SETTING_ADDR,          /* struct addr */
     SETTING_SEEDS,         /* list of addresses of a struct config_upstream; def is its kind */
+    SETTING_SERVER,        /* the same with one address, not a list */
+    SETTING_NAMES,         /* its masters: a list of names, or one where max is 1 */
 };
 
 struct setting {
@@ -50,6 +52,9 @@ extern const struct setting_list settings_listener; /* in struct config_listener
 #define CONFIG_SEEDS_MAX 1024
 #define CONFIG_LISTENERS_MAX 64
 #define CONFIG_UPSTREAMS_MAX 64
+/* Longest list of Sentinel masters, and the longest name of one. */
+#define CONFIG_MASTERS_MAX 256
+#define CONFIG_MASTER_NAME_MAX 128
 
 /* NULL when there is none. */
 const struct setting *setting_find(const struct setting_list *list, const char *section,

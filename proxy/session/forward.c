@@ -122,7 +122,9 @@ void forward_again(struct client *c, struct request *r, struct beconn *conn, boo
 
 static bool under_way_elsewhere(const struct upstream *u, const struct request *r, uint16_t slot)
 {
-    return r->state == REQUEST_SENT && r->slot == slot && r->epoch < u->slot_epoch[slot];
+    /* On one server a keyless command follows one with a key, whatever slots they have. */
+    return r->state == REQUEST_SENT && (r->slot == slot || u->single) &&
+           r->epoch < u->slot_epoch[slot];
 }
 
 bool forward_must_wait(const struct client *c, uint16_t slot)

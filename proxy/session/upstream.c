@@ -6,11 +6,17 @@
 /* A node that no map names keeps its connections so long, for answers under way and late ASKs. */
 #define SWEEP_MS 1000
 
-static uint16_t add_profile(struct session_env *env, uint8_t proto,
-                            const struct config_upstream *cu)
+int upstream_profile(struct upstream *u, uint8_t proto, uint16_t db)
 {
-    struct profile p = {.proto = proto, .user = cu->user, .password = cu->password};
-    int i = profile_find(&env->profiles, &p);
+    struct profile p = {
+        .proto = proto, .db = db, .user = u->config->user, .password = u->config->password};
+
+    return profile_find(&u->env->profiles, &p);
+}
+
+static uint16_t base_profile(struct upstream *u, uint8_t proto)
+{
+    int i = upstream_profile(u, proto, 0);
 
     CHECK(i >= 0);
     return (uint16_t)i;
@@ -23,10 +29,12 @@ struct upstream *upstream_new(struct session_env *env, size_t index)
     u->env = env;
     u->index = index;
     u->config = &env->config->upstreams[index];
+    u->single = config_is_single(u->config);
     u->map = slotmap_new();
+    u->map->sharded = !u->single;
     list_init(&u->nodes);
-    u->base_profile[0] = add_profile(env, 2, u->config);
-    u->base_profile[1] = add_profile(env, 3, u->config);
+    u->base_profile[0] = base_profile(u, 2);
+    u->base_profile[1] = base_profile(u, 3);
     return u;
 }
 
