@@ -107,10 +107,6 @@ static bool check_upstreams(const struct config *c, char *err, size_t errlen)
                      u->name);
             return false;
         }
-        if (u->kind == UPSTREAM_SENTINEL) {
-            snprintf(err, errlen, "upstreams.%.80s.sentinel: is not supported yet", u->name);
-            return false;
-        }
         if (u->kind == UPSTREAM_SENTINEL && u->master_count == 0) {
             snprintf(err, errlen,
                      "upstreams.%.80s.sentinel.master: missing; expected the name by which the "

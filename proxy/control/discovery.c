@@ -59,6 +59,8 @@ static struct discovery_watch *new_watch(const struct discovery_site *site)
     switch (site->config->upstreams[site->index].kind) {
     case UPSTREAM_SERVER:
         return discovery_server_watch(site);
+    case UPSTREAM_SENTINEL:
+        return discovery_sentinel_watch(site);
     default:
         return discovery_cluster_watch(site);
     }
