@@ -74,6 +74,7 @@ struct sentinel_shard {
     uint64_t deadline_ms;
     struct node_query *probe; /* to the candidate */
     bool probing;             /* ROLE waits for an answer */
+    bool answers;             /* something, on this connection */
     bool unreachable;         /* the last attempt failed */
     uint32_t failures;
     uint64_t retry_ms;

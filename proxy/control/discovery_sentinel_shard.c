@@ -25,7 +25,7 @@
 static void close_probe(struct sentinel_shard *d)
 {
     node_query_close(&d->probe);
-    d->probing = d->unreachable = false;
+    d->probing = d->answers = d->unreachable = false;
     d->failures = 0;
     d->retry_ms = 0;
 }
@@ -270,6 +270,7 @@ static void probe_failed(struct sentinel_shard *d, const char *why)
         log_info("upstream %s: %s does not say whether it is master %s: %s", d->s->conf->name,
                  addr_format(&d->candidate, a), d->name, why);
     node_query_close(&d->probe);
+    d->answers = false;
     resolver_doubt(d->s->resolver, &d->candidate);
     d->probing = false;
     d->unreachable = true;
@@ -309,6 +310,7 @@ static void on_answered(struct node_query *q, enum node_question what, const red
 
     (void)what;
     d->probing = d->unreachable = false;
+    d->answers = true;
     d->failures = 0;
     if (r->type == REDIS_REPLY_ARRAY && r->elements > 0 &&
         r->element[0]->type == REDIS_REPLY_STRING && strcasecmp(r->element[0]->str, "master") == 0)
@@ -317,7 +319,15 @@ static void on_answered(struct node_query *q, enum node_question what, const red
 
 static void on_lost(struct node_query *q, const char *why)
 {
-    probe_failed(node_query_owner(q), why);
+    struct sentinel_shard *d = node_query_owner(q);
+
+    if (!d->answers) {
+        probe_failed(d, why);
+        return;
+    }
+    /* Sentinel promotes by a transaction that closes the new master's connections: ask again now. */
+    close_probe(d);
+    sentinel_shard_probe(d);
 }
 
 const struct node_query_ops sentinel_server_ops = {.answered = on_answered, .lost = on_lost};

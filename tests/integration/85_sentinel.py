@@ -8,22 +8,24 @@ from harness.proxy import STANDIN, Proxy, grace
 from harness.resp import OK, Conn, Error
 from harness.servers import Server, Watched, key_slot, wait_until
 
+# After a failover Sentinel leaves the old master alone for ten seconds, and another failover had
+# to wait for that: so each test has servers of its own. All are started together, because they need
+# a few seconds to learn of each other.
+waiting = []
 watched = proxy = None
 
 
 def setUpModule():
-    global watched, proxy
     if STANDIN:
         raise unittest.SkipTest("needs Sentinels")
-    watched = Watched().start()
-    # One Sentinel is named: the others are learnt from it.
-    proxy = Proxy([], ["--sentinel", "mymaster@" + watched.seeds(1)]).start().wait_routes()
+    tests = sum(n.startswith("test_") for c in SentinelCase.__subclasses__() for n in dir(c))
+    for _ in range(tests):
+        waiting.append(Watched().start(wait=False))
 
 
 def tearDownModule():
-    for part in (proxy, watched):
-        if part:
-            part.stop()
+    for w in waiting:
+        w.stop()
 
 
 class Steady(threading.Thread):
@@ -67,13 +69,24 @@ class Steady(threading.Thread):
 
 class SentinelCase(Case):
     def setUp(self):
-        for s in watched.sentinels:
-            if not s.alive:
-                s.restart()
-        for s in watched.servers["mymaster"]:
-            if not s.alive:
-                s.restart()
-        watched.wait_ok()
+        global watched, proxy
+        watched = waiting.pop()
+        self.addCleanup(watched.stop)
+        watched.wait_up()
+        # One Sentinel is named: the others are learnt from it.
+        proxy = Proxy([], ["--sentinel", "mymaster@" + watched.seeds(1)]).start().wait_routes()
+        self.addCleanup(proxy.stop)
+        wait_until("the proxy listens to every Sentinel", self.listens, grace(10))
+
+    def listens(self):
+        return all(b"psub=1" in s.cmd("CLIENT", "LIST") for s in watched.live_sentinels())
+
+    def fail_over(self, by=0):
+        """SENTINEL FAILOVER by one of them; returns the old and the new master."""
+        old = watched.master()
+        self.assertEqual(OK, watched.sentinels[by].cmd("SENTINEL", "FAILOVER", "mymaster"))
+        wait_until("another master", lambda: watched.master() not in (None, old), 30, 0.02)
+        return old, watched.master()
 
     def served_by(self, port):
         """Until writes through the proxy reach this server."""
@@ -94,44 +107,28 @@ class Basics(SentinelCase):
             self.expect(c, "DBSIZE", 0)
             self.expect(c, "SELECT 0", OK)
 
-    def test_all_sentinels_are_learnt(self):
-        def subscribed():
-            return all(b"sub=0 psub=1" in s.cmd("CLIENT", "LIST") and
-                       b"keyway-topology" in s.cmd("CLIENT", "LIST") for s in watched.sentinels)
-        wait_until("the proxy listens to every Sentinel", subscribed, grace(10))
-
 
 class Planned(SentinelCase):
-    def failover(self):
-        old = watched.master()
-        # A Sentinel refuses within a short time of the last one.
-        wait_until("SENTINEL FAILOVER is taken", lambda: watched.sentinels[0].cmd(
-            "SENTINEL", "FAILOVER", "mymaster") == OK, 20, 0.2)
-        wait_until("another master", lambda: watched.master() not in (None, old), 30, 0.05)
-        return old, watched.master()
-
     def test_failover_under_load(self):
         """Not one client error, no acknowledged write lost."""
-        for i in range(2):
-            with proxy.conn() as c, Load(proxy.port, clients=3, tag="plan%d" % i) as load, \
-                    Steady(proxy.port, "plan%d" % i) as steady:
-                time.sleep(0.5)
-                _, new = self.failover()
-                self.served_by(new.port)
-                time.sleep(0.5)
-                load.stop()
-                steady.__exit__()
-                load.assert_no_error(self)
-                load.check_counters(self, c)
-                self.assertEqual([], steady.errors)
-                self.assertEqual([], steady.lost(new))
-            watched.wait_ok()
+        with proxy.conn() as c, Load(proxy.port, clients=3, tag="plan") as load, \
+                Steady(proxy.port, "plan") as steady:
+            time.sleep(0.5)
+            _, new = self.fail_over()
+            self.served_by(new.port)
+            time.sleep(0.5)
+            load.stop()
+            steady.__exit__()
+            load.assert_no_error(self)
+            load.check_counters(self, c)
+            self.assertEqual([], steady.errors)
+            self.assertEqual([], steady.lost(new))
 
     def test_old_master_gets_nothing_after(self):
         """It goes on taking writes for seconds; none of them is ours."""
         with Steady(proxy.port, "old") as steady:
             time.sleep(0.3)
-            old, new = self.failover()
+            old, new = self.fail_over()
             self.served_by(new.port)
             begun = len(steady.acked)
             calls = old.command_calls("sadd")
@@ -141,6 +138,29 @@ class Planned(SentinelCase):
                     self.assertEqual(calls, old.command_calls("sadd"))
         self.assertEqual([], steady.errors)
         self.assertEqual([], steady.lost(new))
+
+
+    def test_aborted_failover(self):
+        """The replica that is named never becomes master: requests wait, and then go where they
+        always went."""
+        for s in watched.sentinels:
+            s.ok("SENTINEL", "SET", "mymaster", "failover-timeout", 2000)
+        master, replicas = watched.master(), watched.replicas()
+        with proxy.conn(timeout=grace(30)) as c:
+            self.expect(c, "SET abort 0", OK)
+            for r in replicas:
+                r.freeze()
+            try:
+                self.assertEqual(OK, watched.sentinels[0].cmd("SENTINEL", "FAILOVER", "mymaster"))
+                wait_until("a replica is named", lambda: "is to become master" in proxy.log_text(),
+                           grace(5), 0.01)
+                begun = time.monotonic()
+                self.expect(c, "SET abort 1", OK)
+                self.assertGreater(time.monotonic() - begun, 0.5)
+                self.assertEqual(b"1", master.cmd("GET", "abort"))
+            finally:
+                for r in replicas:
+                    r.thaw()
 
 
 class Unplanned(SentinelCase):
@@ -156,8 +176,6 @@ class Unplanned(SentinelCase):
             wait_until("requests go on", lambda: load.done > done + 100, grace(10))
         for _, sent, reply in load.errors:
             self.assertTrue(reply.startswith("UNKNOWN"), (sent, reply))
-        old.restart()
-        watched.wait_ok()
 
     def test_old_master_returns_as_master(self):
         """It claims to be what it was until Sentinel demotes it; it gets no write."""
@@ -175,8 +193,8 @@ class Unplanned(SentinelCase):
                 n += 1
                 self.expect(c, ["SET", "return", str(n)], OK)
                 self.assertEqual(b"%d" % n, new.cmd("GET", "return"))
-        self.assertEqual(0, old.command_calls("set") if old.cmd("ROLE")[0] == b"master" else 0)
-        watched.wait_ok()
+            self.assertGreater(n, 0)
+        self.assertEqual(b"slave", old.cmd("ROLE")[0])
 
     def test_restart_without_failover(self):
         """The master is back before anybody has called it down: it is served again."""
@@ -184,7 +202,7 @@ class Unplanned(SentinelCase):
             master = watched.master()
             master.restart()
             self.expect(c, "SET again 1", OK)
-        watched.wait_ok()
+            self.expect(watched.master().conn(), "GET again", b"1")
 
     def test_frozen_master(self):
         old = watched.master()
@@ -198,8 +216,8 @@ class Unplanned(SentinelCase):
                 self.expect(c, "SET frozen 1", OK)
             finally:
                 old.thaw()
-        watched.wait_ok()
-        self.assertEqual(b"1", watched.master().cmd("GET", "frozen"))
+        new = wait_until("Sentinels agree", watched.master, 20)
+        self.assertEqual(b"1", new.cmd("GET", "frozen"))
 
 
 class Sentinels(SentinelCase):
@@ -207,11 +225,7 @@ class Sentinels(SentinelCase):
         watched.sentinels[0].kill()
         with proxy.conn() as c:
             self.expect(c, "SET s 1", OK)
-            old = watched.master()
-            wait_until("FAILOVER is taken", lambda: watched.sentinels[1].cmd(
-                "SENTINEL", "FAILOVER", "mymaster") == OK, 20, 0.2)
-            wait_until("another master", lambda: watched.master() not in (None, old), 30, 0.05)
-            self.served_by(watched.master().port)
+            self.served_by(self.fail_over(by=1)[1].port)
             self.expect(c, "GET s", b"1")
 
     def test_all_restart(self):
@@ -221,14 +235,9 @@ class Sentinels(SentinelCase):
             time.sleep(0.5)
             for s in watched.sentinels:
                 s.start()
-            watched.wait_ok()
-            wait_until("the proxy listens again", lambda: all(
-                b"psub=1" in s.cmd("CLIENT", "LIST") for s in watched.sentinels), grace(10))
-            old = watched.master()
-            wait_until("FAILOVER is taken", lambda: watched.sentinels[2].cmd(
-                "SENTINEL", "FAILOVER", "mymaster") == OK, 20, 0.2)
-            wait_until("another master", lambda: watched.master() not in (None, old), 30, 0.05)
-            new = watched.master()
+            watched.wait_up()
+            wait_until("the proxy listens again", self.listens, grace(10))
+            _, new = self.fail_over(by=2)
             self.served_by(new.port)
         self.assertEqual([], steady.errors)
         self.assertEqual([], steady.lost(new))
@@ -258,7 +267,6 @@ class Sentinels(SentinelCase):
             self.served_by(old.port)
         finally:
             other.stop()
-        watched.wait_ok()
 
 
 class Passwords(Case):
@@ -297,11 +305,11 @@ class Shards(Case):
         with Watched(names=("one", "two", "three"), replicas=1, sentinels=3) as w:
             text = ("upstreams: {main: {sentinel: {masters: [one, two, three], "
                     "sentinels: [%s], distribution: %s}}}\n")
-            for distribution in ("ranges", "ketama"):
+            for distribution, fails in (("ranges", "two"), ("ketama", "three")):
                 with Proxy([], config=text % (w.seeds(), distribution)).wait_start() as p:
-                    self.one_distribution(w, p, distribution)
+                    self.one_distribution(w, p, distribution, fails)
 
-    def one_distribution(self, w, p, distribution):
+    def one_distribution(self, w, p, distribution, fails):
         for name in w.names:
             w.master(name).ok("FLUSHALL")
         keys = ["key:%d" % i for i in range(600)]
@@ -321,12 +329,10 @@ class Shards(Case):
                     self.assertEqual(1, w.master(owner).cmd("EXISTS", k), k)
             # One shard fails over, the others are not disturbed.
             with Load(p.port, clients=2, tag=distribution) as load:
-                old = w.master("two")
-                wait_until("FAILOVER is taken", lambda: w.sentinels[0].cmd(
-                    "SENTINEL", "FAILOVER", "two") == OK, 20, 0.2)
-                wait_until("another master", lambda: w.master("two") not in (None, old), 30, 0.05)
-                time.sleep(1)
+                old = w.master(fails)
+                self.assertEqual(OK, w.sentinels[0].cmd("SENTINEL", "FAILOVER", fails))
+                wait_until("another master", lambda: w.master(fails) not in (None, old), 30, 0.05)
+                time.sleep(0.5)
             load.assert_no_error(self)
             load.check_counters(self, c)
             self.expect(c, ["MGET"] + keys, [k.encode() for k in keys])
-        w.wait_ok("two")

@@ -567,7 +567,7 @@ class Watched:
                     name, port, self.quorum, name, self.down_after, name, name,
                     self.failover_timeout))
 
-    def start(self):
+    def start(self, wait=True):
         for group in self.servers.values():
             for s in group:
                 s.start(wait=False)
@@ -577,6 +577,9 @@ class Watched:
                 s.ok("REPLICAOF", "127.0.0.1", group[0].port)
         for s in self.sentinels:
             s.start(wait=False)
+        return self.wait_up() if wait else self
+
+    def wait_up(self):
         for s in self.sentinels:
             s.wait_up()
         for name in self.names:
