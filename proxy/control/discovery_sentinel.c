@@ -201,8 +201,8 @@ static void start_round(struct discovery_sentinel *s, uint64_t now)
     s->wished = false;
     s->round_ms = now;
     s->due_ms = now + s->times->refresh_ms;
-    LIST_FOREACH(pos, tmp, &s->peers)
-    sentinel_peer_ask(CONTAINER_OF(pos, struct sentinel_peer, link));
+    LIST_FOREACH (pos, tmp, &s->peers)
+        sentinel_peer_ask(CONTAINER_OF(pos, struct sentinel_peer, link));
 }
 
 static void on_step(struct discovery_watch *w)
@@ -225,8 +225,7 @@ static void forget_peers(struct discovery_sentinel *s, uint64_t now)
 {
     struct list_node *pos, *tmp;
 
-    LIST_FOREACH(pos, tmp, &s->peers)
-    {
+    LIST_FOREACH (pos, tmp, &s->peers) {
         struct sentinel_peer *p = CONTAINER_OF(pos, struct sentinel_peer, link);
 
         if (!p->seed && p->ask == NULL && now - MIN(now, p->named_ms) > FORGET_MS)
@@ -239,8 +238,8 @@ static void on_tick(struct discovery_watch *w, uint64_t now_ms)
     struct discovery_sentinel *s = CONTAINER_OF(w, struct discovery_sentinel, watch);
     struct list_node *pos, *tmp;
 
-    LIST_FOREACH(pos, tmp, &s->peers)
-    sentinel_peer_tick(CONTAINER_OF(pos, struct sentinel_peer, link), now_ms);
+    LIST_FOREACH (pos, tmp, &s->peers)
+        sentinel_peer_tick(CONTAINER_OF(pos, struct sentinel_peer, link), now_ms);
     for (size_t i = 0; i < s->shard_count; i++)
         sentinel_shard_tick(&s->shards[i], now_ms);
     forget_peers(s, now_ms);
@@ -256,8 +255,7 @@ static void on_free(struct discovery_watch *w)
 
     for (size_t i = 0; i < s->shard_count; i++)
         node_query_close(&s->shards[i].probe);
-    LIST_FOREACH(pos, tmp, &s->peers)
-    {
+    LIST_FOREACH (pos, tmp, &s->peers) {
         struct sentinel_peer *p = CONTAINER_OF(pos, struct sentinel_peer, link);
 
         sentinel_peer_remove(&p);

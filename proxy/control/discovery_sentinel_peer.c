@@ -32,8 +32,7 @@ struct sentinel_peer *sentinel_peer_know(struct discovery_sentinel *s, const str
     struct list_node *pos, *tmp;
     struct sentinel_peer *p;
 
-    LIST_FOREACH(pos, tmp, &s->peers)
-    {
+    LIST_FOREACH (pos, tmp, &s->peers) {
         p = CONTAINER_OF(pos, struct sentinel_peer, link);
         if (addr_equal(&p->addr, a))
             return p;

@@ -325,7 +325,8 @@ static void on_lost(struct node_query *q, const char *why)
         probe_failed(d, why);
         return;
     }
-    /* Sentinel promotes by a transaction that closes the new master's connections: ask again now. */
+    /* Sentinel promotes by a transaction that closes the new master's connections: ask again now.
+     */
     close_probe(d);
     sentinel_shard_probe(d);
 }

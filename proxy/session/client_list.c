@@ -46,8 +46,8 @@ size_t client_line(struct client *c, char line[CLIENT_LINE_MAX])
                  c->id, peer, local, stream_fd(&c->stream), or_empty(names->name),
                  now_s - MIN((uint64_t)c->created_s, now_s),
                  (uint64_t)(uint32_t)(c->env->loop->now_ms / 1000 - c->active_s),
-                 c->env->profiles.profiles[c->profile].db, partial,
-                 c->queued, out, sizeof(*c) + partial + out, command_table[c->last_command].name,
+                 c->env->profiles.profiles[c->profile].db, partial, c->queued, out,
+                 sizeof(*c) + partial + out, command_table[c->last_command].name,
                  c->up->config->user != NULL ? c->up->config->user : "default", c->proto,
                  or_empty(names->lib_name), or_empty(names->lib_ver));
     return MIN((size_t)n, (size_t)CLIENT_LINE_MAX - 1);

@@ -151,8 +151,8 @@ static void adopt_holds(struct upstream *u, const struct slotmap *m)
 }
 
 /* In front of Sentinel's masters a node that has lost its slots is no longer one, whatever it says:
- * no request of before may still be sent to it. (A cluster's node keeps its other slots, and refuses
- * by itself.) */
+ * no request of before may still be sent to it. (A cluster's node keeps its other slots, and
+ * refuses by itself.) */
 static void retire_replaced(struct upstream *u, const struct slotmap *old, struct node **old_nodes)
 {
     for (size_t i = 0; i < old->node_count; i++) {
