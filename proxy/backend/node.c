@@ -68,7 +68,8 @@ void node_recovered(struct node *n)
 {
     n->failures = 0;
     n->retry_at_ms = 0;
-    n->outage_ms = 0;
+    if (LIKELY(!n->held))
+        n->outage_ms = 0;
 }
 
 static struct beconn *open_conn(struct node *n, uint16_t profile)
@@ -149,6 +150,40 @@ void node_retire(struct beconn *c)
         beconn_close(c, NULL);
 }
 
+/* Closes what has no reason to be waited for: connections still coming up, and those whose oldest
+ * request has waited its time. */
+static void close_overdue(struct node *n, uint64_t now_ms)
+{
+    struct list_node *at, *tmp;
+    bool owed = false;
+
+    LIST_FOREACH (at, tmp, &n->conns) {
+        struct beconn *c = CONTAINER_OF(at, struct beconn, link);
+
+        if (!c->retired)
+            continue;
+        if (c->state != BECONN_READY || c->head == NULL ||
+            (uint32_t)now_ms - c->head->sent_ms >= NODE_REPLACED_MS ||
+            now_ms - n->replaced_ms >= NODE_REPLACED_MS)
+            beconn_close(c, c->head != NULL ? "another server has taken its place" : NULL);
+        else
+            owed = true;
+    }
+    if (!owed)
+        n->replaced_ms = 0;
+}
+
+void node_replaced(struct node *n)
+{
+    struct list_node *at, *tmp;
+
+    CHECK_MAGIC(n, NODE_MAGIC);
+    n->replaced_ms = n->env->loop->now_ms;
+    LIST_FOREACH (at, tmp, &n->conns)
+        node_retire(CONTAINER_OF(at, struct beconn, link));
+    close_overdue(n, n->replaced_ms);
+}
+
 void node_forget(struct node *n, struct beconn *c)
 {
     CHECK_MAGIC(n, NODE_MAGIC);
@@ -167,4 +202,6 @@ void node_tick(struct node *n, uint64_t now_ms)
 
     LIST_FOREACH (at, tmp, &n->conns)
         beconn_tick(CONTAINER_OF(at, struct beconn, link), now_ms);
+    if (n->replaced_ms != 0)
+        close_overdue(n, now_ms);
 }

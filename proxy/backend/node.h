@@ -23,6 +23,9 @@ struct node {
     uint64_t retry_at_ms;        /* no new attempt before */
     uint64_t outage_ms;          /* since when it cannot serve; 0: it can */
     bool in_map;                 /* the current slot map names it */
+    bool held;                   /* about to be replaced: its outage ends with a new map only */
+    uint64_t replaced_ms;        /* when another took its place: what it then owes is awaited for
+                                    NODE_REPLACED_MS; 0: nothing is owed */
     uint64_t max_bulk;           /* the server's proto-max-bulk-len; 0: not known */
     char run_id[RUN_ID_LEN + 1]; /* of the server process; empty: not known */
     char version[24];            /* its redis_version; empty: not known */
@@ -57,6 +60,11 @@ static inline bool node_is_named(const struct node *n)
 MUST_CHECK struct beconn *node_lease(struct node *n, uint16_t profile);
 /* Gives it back: kept when it is clean (ready, nothing in flight), else closed. */
 void node_return(struct beconn **c);
+
+/* How long the replies of a node are awaited whose place another has taken. */
+#define NODE_REPLACED_MS 1000
+/* Another node has its place: its connections finish what they have, and close. */
+void node_replaced(struct node *n);
 
 /* Takes a connection out of the shared set: it finishes what it has and closes. */
 void node_retire(struct beconn *c);

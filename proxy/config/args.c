@@ -17,7 +17,7 @@
 struct args {
     struct config *config;
     const char *file, *pretend, *user, *password_file;
-    const char *workers, *log_level;
+    const char *workers, *log_level, *server, *sentinel;
     const char **listen; /* argc entries, borrowed from argv */
     size_t listen_count;
     bool check, help, version;
@@ -39,6 +39,10 @@ static const struct option_row {
 } rows[] = {
     {"listen", 'l', OPTION_LIST, "ADDR:PORT", 0,
      "where clients connect (127.0.0.1:7600); may be repeated"},
+    {"server", 's', OPTION_TEXT, "HOST:PORT", offsetof(struct args, server),
+     "one plain server, or the path of its socket, instead of a cluster"},
+    {"sentinel", 'S', OPTION_TEXT, "NAME@HOST:PORT,...", offsetof(struct args, sentinel),
+     "the master that these Sentinels call NAME, instead of a cluster"},
     {"workers", 'w', OPTION_TEXT, "N", offsetof(struct args, workers),
      "threads (one for each CPU it may use)"},
     {"pretend", 'p', OPTION_TEXT, "KIND", offsetof(struct args, pretend),
@@ -79,6 +83,8 @@ static void print_help(void)
 {
     printf("Usage: keyway [OPTION]... HOST:PORT...\n"
            "       keyway [OPTION]... -c FILE\n\n"
+           "       keyway [OPTION]... --server HOST:PORT\n"
+           "       keyway [OPTION]... --sentinel NAME@HOST:PORT,HOST:PORT...\n\n"
            "A proxy that makes a Redis or Valkey cluster look like one server. HOST:PORT are some\n"
            "nodes of the cluster; the others are learnt from them.\n\n");
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
@@ -198,29 +204,102 @@ static bool set_one(const char *option, const struct setting *s, void *base, con
     return setting_set(s, base, text, why, sizeof(why)) || bad_args("--%s: %s", option, why);
 }
 
-/* HOST:PORT arguments: an upstream of their own. */
-static bool set_seeds(struct args *a, int count, char **seeds)
+/* The upstream that the command line names; NULL: the file names some already. `word` is the first
+ * of what names it. */
+static struct config_upstream *own_upstream(struct args *a, const char *word,
+                                            enum config_upstream_kind kind, size_t seeds)
 {
     struct config *c = a->config;
     struct config_upstream *u;
 
-    if (c->upstream_count > 0)
-        return bad_args("%s: %s names its upstreams itself; expected either HOST:PORT arguments or "
-                        "upstreams in the file",
-                        seeds[0], a->file);
-    if (count > CONFIG_SEEDS_MAX)
-        return bad_args("%d times HOST:PORT; expected at most %d", count, CONFIG_SEEDS_MAX);
+    if (c->upstream_count > 0) {
+        (void)bad_args("%s: %s names its upstreams itself; expected either HOST:PORT arguments or "
+                       "upstreams in the file",
+                       word, a->file);
+        return NULL;
+    }
     c->upstreams = xcalloc(1, sizeof(*c->upstreams));
     c->upstream_count = 1;
     u = &c->upstreams[0];
     u->name = xstrdup("default");
-    u->kind = UPSTREAM_CLUSTER;
-    u->seeds = xcalloc((size_t)count, sizeof(*u->seeds));
-    for (int i = 0; i < count; i++) {
-        if (!addr_parse(seeds[i], strlen(seeds[i]), &u->seeds[i]))
-            return bad_args("'%s' is not an address; expected HOST:PORT", seeds[i]);
-        u->seed_count++;
+    u->kind = kind;
+    u->seeds = xcalloc(seeds, sizeof(*u->seeds));
+    return u;
+}
+
+static bool add_seed(struct config_upstream *u, const char *text, size_t len)
+{
+    if (!addr_parse(text, len, &u->seeds[u->seed_count]))
+        return bad_args("'%.*s' is not an address; expected HOST:PORT", (int)len, text);
+    u->seed_count++;
+    return true;
+}
+
+/* HOST:PORT arguments: a cluster. */
+static bool set_seeds(struct args *a, int count, char **seeds)
+{
+    struct config_upstream *u;
+
+    if (count > CONFIG_SEEDS_MAX)
+        return bad_args("%d times HOST:PORT; expected at most %d", count, CONFIG_SEEDS_MAX);
+    u = own_upstream(a, seeds[0], UPSTREAM_CLUSTER, (size_t)count);
+    for (int i = 0; u != NULL && i < count; i++)
+        if (!add_seed(u, seeds[i], strlen(seeds[i])))
+            return false;
+    return u != NULL;
+}
+
+static bool set_server(struct args *a)
+{
+    struct config_upstream *u = own_upstream(a, "--server", UPSTREAM_SERVER, 1);
+
+    return u != NULL && add_seed(u, a->server, strlen(a->server));
+}
+
+static size_t count_commas(const char *text)
+{
+    size_t n = 0;
+
+    for (; *text != '\0'; text++)
+        n += *text == ',';
+    return n;
+}
+
+/* NAME[,NAME...]@HOST:PORT[,HOST:PORT...] */
+static bool set_sentinel(struct args *a)
+{
+    const char *at = strrchr(a->sentinel, '@'), *p = a->sentinel;
+    size_t most = count_commas(a->sentinel) + 1;
+    struct config_upstream *u;
+
+    if (at == NULL || at == a->sentinel || most > CONFIG_MASTERS_MAX)
+        return bad_args("--sentinel: '%s' is not a master's name and its Sentinels; expected "
+                        "NAME@HOST:PORT,HOST:PORT...",
+                        a->sentinel);
+    u = own_upstream(a, "--sentinel", UPSTREAM_SENTINEL, most);
+    if (u == NULL)
+        return false;
+    u->masters = xcalloc(most, sizeof(*u->masters));
+    for (size_t n; p <= at; p += n + 1) {
+        n = MIN(strcspn(p, ","), (size_t)(at - p));
+        if (n == 0 || n > CONFIG_MASTER_NAME_MAX)
+            return bad_args("--sentinel: a master's name has 1 to %d bytes",
+                            CONFIG_MASTER_NAME_MAX);
+        u->masters[u->master_count] = xcalloc(1, n + 1);
+        memcpy(u->masters[u->master_count++], p, n);
     }
+    for (size_t n; p[-1] != '\0'; p += n + 1) {
+        n = strcspn(p, ",");
+        if (!add_seed(u, p, n))
+            return false;
+    }
+    return true;
+}
+
+static bool set_credentials(struct args *a)
+{
+    struct config_upstream *u = &a->config->upstreams[0];
+
     if (a->user != NULL &&
         !set_one("user", setting_find(&settings_upstream, "", "user"), u, a->user))
         return false;
@@ -258,8 +337,14 @@ static bool override(struct args *a, int argc, char **argv)
 {
     struct config *c = a->config;
 
-    if (optind < argc) {
-        if (!set_seeds(a, argc - optind, argv + optind))
+    if ((optind < argc) + (a->server != NULL) + (a->sentinel != NULL) > 1)
+        return bad_args("HOST:PORT arguments, --server and --sentinel: expected one of them");
+    if (optind < argc || a->server != NULL || a->sentinel != NULL) {
+        bool ok = a->server != NULL     ? set_server(a)
+                  : a->sentinel != NULL ? set_sentinel(a)
+                                        : set_seeds(a, argc - optind, argv + optind);
+
+        if (!ok || !set_credentials(a))
             return false;
     } else if (a->user != NULL || a->password_file != NULL) {
         return bad_args("--%s: goes with HOST:PORT arguments; expected it in the file, beside the "
@@ -297,10 +382,18 @@ static void print_summary(const struct args *a)
                l->upstream != NULL ? l->upstream : c->upstreams[0].name,
                l->pretend == PRETEND_CLUSTER ? "cluster" : "standalone");
     }
-    for (size_t i = 0; i < c->upstream_count; i++)
-        printf("  upstream %s: cluster of %s%s\n", c->upstreams[i].name,
-               addr_format(&c->upstreams[i].seeds[0], text),
-               c->upstreams[i].seed_count > 1 ? " and others" : "");
+    for (size_t i = 0; i < c->upstream_count; i++) {
+        const struct config_upstream *u = &c->upstreams[i];
+        const char *seed = addr_format(&u->seeds[0], text);
+        const char *others = u->seed_count > 1 ? " and others" : "";
+
+        if (u->kind == UPSTREAM_SENTINEL)
+            printf("  upstream %s: master %s%s by the Sentinels %s%s\n", u->name, u->masters[0],
+                   u->master_count > 1 ? " and others" : "", seed, others);
+        else
+            printf("  upstream %s: %s %s%s\n", u->name,
+                   u->kind == UPSTREAM_SERVER ? "server" : "cluster of", seed, others);
+    }
 }
 
 /* Everything after the options are read. Returns the exit status that an error has, or 0. */

@@ -43,6 +43,11 @@ void config_free(struct config **config)
         free(c->upstreams[i].seeds);
         free(c->upstreams[i].user);
         free_secret(c->upstreams[i].password);
+        for (size_t k = 0; k < c->upstreams[i].master_count; k++)
+            free(c->upstreams[i].masters[k]);
+        free(c->upstreams[i].masters);
+        free(c->upstreams[i].sentinel_user);
+        free_secret(c->upstreams[i].sentinel_password);
     }
     free(c->listeners);
     free(c->upstreams);
@@ -100,7 +105,25 @@ static bool check_upstreams(const struct config *c, char *err, size_t errlen)
         const struct config_upstream *u = &c->upstreams[i];
 
         if (u->seed_count == 0) {
-            snprintf(err, errlen, "upstreams.%.80s.cluster: missing; expected a list of HOST:PORT",
+            snprintf(err, errlen,
+                     u->master_count > 0
+                         ? "upstreams.%.80s.sentinel.sentinels: missing; expected a list of "
+                           "HOST:PORT"
+                         : "upstreams.%.80s.cluster: missing; expected a list of HOST:PORT",
+                     u->name);
+            return false;
+        }
+        if (u->kind == UPSTREAM_SENTINEL && u->master_count == 0) {
+            snprintf(err, errlen,
+                     "upstreams.%.80s.sentinel.master: missing; expected the name by which the "
+                     "Sentinels know the master",
+                     u->name);
+            return false;
+        }
+        if (u->sentinel_user != NULL && u->sentinel_password == NULL) {
+            snprintf(err, errlen,
+                     "upstreams.%.80s.sentinel.sentinel_user: a user needs a password; expected "
+                     "sentinel_password or sentinel_password_file",
                      u->name);
             return false;
         }

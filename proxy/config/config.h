@@ -14,6 +14,14 @@
 
 enum config_upstream_kind {
     UPSTREAM_CLUSTER,
+    UPSTREAM_SERVER,
+    UPSTREAM_SENTINEL,
+};
+
+/* How the slots are dealt to several Sentinel masters. */
+enum config_distribution {
+    DISTRIBUTION_RANGES,
+    DISTRIBUTION_KETAMA,
 };
 
 enum config_pretend {
@@ -24,10 +32,14 @@ enum config_pretend {
 struct config_upstream {
     char *name;
     enum config_upstream_kind kind;
-    struct addr *seeds;
+    struct addr *seeds; /* nodes of the cluster; the one server; some of the Sentinels */
     size_t seed_count;
     char *user;     /* NULL: none (AUTH password only, or no AUTH) */
     char *password; /* NULL: none */
+    char **masters; /* UPSTREAM_SENTINEL: their names, shard by shard */
+    size_t master_count;
+    char *sentinel_user, *sentinel_password; /* for AUTH at the Sentinels; NULL: none */
+    enum config_distribution distribution;
 };
 
 struct config_listener {
@@ -107,6 +119,12 @@ MUST_CHECK bool config_load_yaml_text(struct config *c, const char *name, const 
 /* Fills what was left open (listener 127.0.0.1:7600, workers from the CPU set) and checks what only
  * the whole shows: at least one upstream, listeners naming known upstreams, limits that fit. */
 MUST_CHECK bool config_finish(struct config *c, char *err, size_t errlen);
+
+/* True when all keys are on one server: nothing is split, refused or checked for slots. */
+static inline bool config_is_single(const struct config_upstream *u)
+{
+    return u->kind == UPSTREAM_SERVER || (u->kind == UPSTREAM_SENTINEL && u->master_count == 1);
+}
 
 /* What the command line asks for. */
 enum args_action {

@@ -13,6 +13,7 @@
 #define KEEPALIVE_MAX 32767
 
 static const char *const level_words[] = {"error", "warn", "info", "debug", NULL};
+static const char *const distribution_words[] = {"ranges", "ketama", NULL};
 static const char *const pretend_words[] = {"standalone", "cluster", NULL};
 
 /* clang-format off */
@@ -103,13 +104,34 @@ static const struct setting main_rows[] = {
 #define UPSTREAM(key, field, type, min, max, def, text) \
     {"", key, SETTING_##type, offsetof(struct config_upstream, field), min, max, def, NULL, text}
 
+#define SENTINEL(key, field, type, min, max, def, words, text) \
+    {"sentinel", key, SETTING_##type, offsetof(struct config_upstream, field), min, max, def, \
+     words, text}
+
 static const struct setting upstream_rows[] = {
     UPSTREAM("cluster", seeds, SEEDS, 1, CONFIG_SEEDS_MAX, UPSTREAM_CLUSTER,
              "some nodes of a Redis Cluster; the others are learnt from them"),
+    UPSTREAM("server", seeds, SERVER, 1, 1, UPSTREAM_SERVER,
+             "instead: one plain server"),
     UPSTREAM("user", user, TEXT, 0, 512, 0, "for AUTH at the servers; empty = the default user"),
     UPSTREAM("password", password, TEXT, 0, 4096, 0, "for AUTH at the servers; empty = none"),
     UPSTREAM("password_file", password, PASSWORD_FILE, 0, 4096, 0,
              "a file whose first line is the password; empty = none"),
+
+    SENTINEL("master", masters, NAMES, 1, 1, 0, NULL,
+             "instead: the master that Redis Sentinel calls so"),
+    SENTINEL("masters", masters, NAMES, 1, CONFIG_MASTERS_MAX, 0, NULL,
+             "several of them, among which the keys are distributed"),
+    SENTINEL("sentinels", seeds, SEEDS, 1, CONFIG_SEEDS_MAX, UPSTREAM_SENTINEL, NULL,
+             "some of the Sentinels; the others are learnt from them"),
+    SENTINEL("sentinel_user", sentinel_user, TEXT, 0, 512, 0, NULL,
+             "for AUTH at the Sentinels; empty = the default user"),
+    SENTINEL("sentinel_password", sentinel_password, TEXT, 0, 4096, 0, NULL,
+             "for AUTH at the Sentinels; empty = none"),
+    SENTINEL("sentinel_password_file", sentinel_password, PASSWORD_FILE, 0, 4096, 0, NULL,
+             "a file whose first line is the password; empty = none"),
+    SENTINEL("distribution", distribution, CHOICE, 0, 1, DISTRIBUTION_RANGES, distribution_words,
+             "how several masters get their hash slots"),
 };
 
 static const struct setting listener_rows[] = {

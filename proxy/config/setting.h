@@ -23,6 +23,8 @@ enum setting_type {
     SETTING_ADDR,          /* struct addr */
     SETTING_HOST_PORT,     /* struct addr without a path; empty text empties it */
     SETTING_SEEDS,         /* list of addresses of a struct config_upstream; def is its kind */
+    SETTING_SERVER,        /* the same with one address, not a list */
+    SETTING_NAMES,         /* its masters: a list of names, or one where max is 1 */
 };
 
 struct setting {
@@ -54,6 +56,9 @@ void listener_deinit(struct config_listener *l);
 #define CONFIG_SEEDS_MAX 1024
 #define CONFIG_LISTENERS_MAX 64
 #define CONFIG_UPSTREAMS_MAX 64
+/* Longest list of Sentinel masters, and the longest name of one. */
+#define CONFIG_MASTERS_MAX 256
+#define CONFIG_MASTER_NAME_MAX 128
 
 /* NULL when there is none. */
 const struct setting *setting_find(const struct setting_list *list, const char *section,

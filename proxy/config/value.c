@@ -153,8 +153,19 @@ const char *setting_expected(const struct setting *s, char *out, size_t size)
     case SETTING_ADDR:
         snprintf(out, size, "HOST:PORT or the path of a socket");
         break;
+<<<<<<< HEAD
     case SETTING_HOST_PORT:
         snprintf(out, size, "HOST:PORT, or nothing");
+=======
+    case SETTING_SERVER:
+        snprintf(out, size, "HOST:PORT or the path of a socket");
+        break;
+    case SETTING_NAMES:
+        if (s->max == 1)
+            snprintf(out, size, "a name");
+        else
+            snprintf(out, size, "a list of 1 to %llu names", (unsigned long long)s->max);
+>>>>>>> sentinel
         break;
     case SETTING_SEEDS:
         snprintf(out, size, "a list of 1 to %llu times HOST:PORT", (unsigned long long)s->max);
@@ -182,6 +193,7 @@ static const char *form_name(const struct setting *s)
     case SETTING_CHOICE:
         return "known";
     case SETTING_SEEDS:
+    case SETTING_NAMES:
         return "a list";
     default:
         return "an address";
@@ -324,6 +336,8 @@ bool setting_set(const struct setting *s, void *base, const char *text, char *er
     case SETTING_HOST_PORT:
         return put_host_port(s, base, text) || refuse_form(s, text, err, errlen);
     case SETTING_SEEDS:
+    case SETTING_SERVER:
+    case SETTING_NAMES:
         return refuse_form(s, text, err, errlen);
     default:
         return set_number(s, base, text, err, errlen);

@@ -159,6 +159,54 @@ static bool load_seeds(const struct load *ld, const struct setting *s, const str
     return true;
 }
 
+static bool load_server(const struct load *ld, const struct setting *s, const struct scope *sc,
+                        const yaml_node_t *node)
+{
+    struct config_upstream *u = sc->base;
+    const char *text = text_of(node);
+    struct addr address;
+
+    if (text == NULL || !addr_parse(text, strlen(text), &address))
+        return fail(ld, line_of(node),
+                    "%s%s: '%.80s' is not an address; expected HOST:PORT or the path of a socket",
+                    sc->path, s->key, text != NULL ? text : "");
+    u->kind = (enum config_upstream_kind)s->def;
+    u->seeds = xcalloc(1, sizeof(*u->seeds));
+    u->seeds[0] = address;
+    u->seed_count = 1;
+    return true;
+}
+
+/* One name where the row allows no more, else a list of them. */
+static bool load_names(const struct load *ld, const struct setting *s, const struct scope *sc,
+                       const yaml_node_t *node)
+{
+    struct config_upstream *u = sc->base;
+    char expected[128];
+    bool list = s->max > 1;
+    size_t count = !list ? 1 : node->type == YAML_SEQUENCE_NODE ? item_count(node) : 0;
+
+    if (count < s->min || count > s->max)
+        return fail(ld, line_of(node), "%s%s: expected %s", sc->path, s->key,
+                    setting_expected(s, expected, sizeof(expected)));
+    u->masters = xcalloc(count, sizeof(*u->masters));
+    for (size_t i = 0; i < count; i++) {
+        const yaml_node_t *name = list ? item(ld, node, i) : node;
+        const char *text = text_of(name);
+
+        if (text == NULL || text[0] == '\0' || strlen(text) > CONFIG_MASTER_NAME_MAX)
+            return fail(ld, line_of(name), "%s%s: expected a name of 1 to %d bytes", sc->path,
+                        s->key, CONFIG_MASTER_NAME_MAX);
+        for (size_t k = 0; k < i; k++)
+            if (strcmp(u->masters[k], text) == 0)
+                return fail(ld, line_of(name), "%s%s: '%.80s' is given twice", sc->path, s->key,
+                            text);
+        u->masters[i] = xstrdup(text);
+        u->master_count++;
+    }
+    return true;
+}
+
 static bool load_value(const struct load *ld, const struct setting *s, const struct scope *sc,
                        const yaml_node_t *node)
 {
@@ -167,6 +215,10 @@ static bool load_value(const struct load *ld, const struct setting *s, const str
 
     if (s->type == SETTING_SEEDS)
         return load_seeds(ld, s, sc, node);
+    if (s->type == SETTING_SERVER)
+        return load_server(ld, s, sc, node);
+    if (s->type == SETTING_NAMES)
+        return load_names(ld, s, sc, node);
     if (text == NULL)
         return fail(ld, line_of(node), "%s%s: not a plain value; expected %s", sc->path, s->key,
                     setting_expected(s, expected, sizeof(expected)));
@@ -231,14 +283,66 @@ static bool load_listeners(const struct load *ld, const yaml_node_t *node)
     return true;
 }
 
+/* What the keys of the first list have in common: only one of them may be there. */
+static bool only_one(const struct load *ld, const yaml_node_t *map, const char *path,
+                     const char *const *keys)
+{
+    const char *seen = NULL;
+
+    for (; *keys != NULL; keys++) {
+        if (!has_key(ld, map, *keys))
+            continue;
+        if (seen != NULL)
+            return fail(ld, line_of(map), "%s%s: %s is given too; expected one of them", path, seen,
+                        *keys);
+        seen = *keys;
+    }
+    return true;
+}
+
+static bool load_sentinel(const struct load *ld, struct config_upstream *u, const char *prefix,
+                          const yaml_node_t *node)
+{
+    static const char *const names[] = {"master", "masters", NULL};
+    static const char *const passwords[] = {"sentinel_password", "sentinel_password_file", NULL};
+    char path[160];
+    struct scope sc = {&settings_upstream, "sentinel", path, u};
+
+    snprintf(path, sizeof(path), "%ssentinel.", prefix);
+    if (!expect_mapping(ld, node, path) || !only_one(ld, node, path, names) ||
+        !only_one(ld, node, path, passwords) || !load_settings(ld, &sc, node))
+        return false;
+    if (u->master_count == 0)
+        return fail(ld, line_of(node), "%smaster: missing; expected a name", path);
+    if (u->seed_count == 0)
+        return fail(ld, line_of(node), "%ssentinels: missing; expected a list of HOST:PORT", path);
+    return true;
+}
+
 static bool load_upstream(const struct load *ld, struct config_upstream *u, const yaml_node_t *node)
 {
+    static const char *const kinds[] = {"cluster", "server", "sentinel", NULL};
+    static const char *const more[] = {"sentinel"};
     char path[128];
     struct scope sc = {&settings_upstream, "", path, u};
 
     snprintf(path, sizeof(path), "upstreams.%.80s.", u->name);
-    if (!load_settings(ld, &sc, node))
+    if (!expect_mapping(ld, node, path) || !only_one(ld, node, path, kinds))
         return false;
+    for (size_t i = 0; i < pair_count(node); i++) {
+        const yaml_node_pair_t *pair = &node->data.mapping.pairs.start[i];
+        const yaml_node_t *value = node_at(ld, pair->value);
+        const char *key = key_at(ld, node, path, i);
+        const struct setting *s;
+
+        if (key == NULL)
+            return false;
+        s = setting_find(sc.list, sc.section, key);
+        if (s == NULL && strcmp(key, "sentinel") != 0)
+            return unknown_key(ld, node_at(ld, pair->key), &sc, key, more, ARRAY_LEN(more));
+        if (s != NULL ? !load_value(ld, s, &sc, value) : !load_sentinel(ld, u, path, value))
+            return false;
+    }
     if (u->seed_count == 0)
         return fail(ld, line_of(node), "%scluster: missing; expected a list of HOST:PORT", path);
     if (has_key(ld, node, "password") && has_key(ld, node, "password_file"))

@@ -6,7 +6,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "control/discovery_cluster.h"
+#include "control/discovery_watch.h"
 
 #define DISCOVERY_MAGIC 0x64697363u
 
@@ -16,7 +16,7 @@ struct discovery {
     struct loop loop;
     atomic_bool stop;
     size_t count;
-    struct discovery_cluster **clusters; /* one an upstream */
+    struct discovery_watch **watches; /* one an upstream */
     char scratch[64 * 1024];
 };
 
@@ -29,7 +29,7 @@ static void on_wake(struct loop *l)
         return;
     }
     for (size_t i = 0; i < d->count; i++)
-        discovery_cluster_step(d->clusters[i]);
+        d->watches[i]->ops->step(d->watches[i]);
 }
 
 static void on_tick(struct loop *l)
@@ -37,7 +37,7 @@ static void on_tick(struct loop *l)
     struct discovery *d = l->owner;
 
     for (size_t i = 0; i < d->count; i++)
-        discovery_nodes_expire(d->clusters[i], clock_ms());
+        d->watches[i]->ops->tick(d->watches[i], clock_ms());
 }
 
 static void *run(void *arg)
@@ -48,10 +48,22 @@ static void *run(void *arg)
     loop_run(&d->loop);
     /* What is left of chains and blocks belongs to the thread that made it. */
     for (size_t i = 0; i < d->count; i++)
-        discovery_cluster_free(&d->clusters[i]);
+        d->watches[i]->ops->free(d->watches[i]);
     chain_thread_end();
     block_thread_end();
     return NULL;
+}
+
+static struct discovery_watch *new_watch(const struct discovery_site *site)
+{
+    switch (site->config->upstreams[site->index].kind) {
+    case UPSTREAM_SERVER:
+        return discovery_server_watch(site);
+    case UPSTREAM_SENTINEL:
+        return discovery_sentinel_watch(site);
+    default:
+        return discovery_cluster_watch(site);
+    }
 }
 
 struct discovery *discovery_start(const struct config *config, discovery_publish_fn *publish,
@@ -66,15 +78,19 @@ struct discovery *discovery_start(const struct config *config, discovery_publish
     d->loop.on_tick = on_tick;
     atomic_init(&d->stop, false);
     d->count = config->upstream_count;
-    d->clusters = xcalloc(d->count, sizeof(*d->clusters));
-    for (size_t i = 0; i < d->count; i++)
-        d->clusters[i] = discovery_cluster_new(
-            config, i, &d->loop, (struct span){d->scratch, sizeof(d->scratch)}, publish, arg);
+    d->watches = xcalloc(d->count, sizeof(*d->watches));
+    for (size_t i = 0; i < d->count; i++) {
+        struct discovery_site site = {config,  i,  &d->loop, {d->scratch, sizeof(d->scratch)},
+                                      publish, arg};
+
+        d->watches[i] = new_watch(&site);
+    }
     /* Signals are the main thread's. */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     CHECK(pthread_create(&d->thread, NULL, run, d) == 0);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+    loop_wake(&d->loop); /* the first steps need not wait for a tick */
     return d;
 }
 
@@ -83,7 +99,7 @@ void discovery_want_refresh(struct discovery *d, size_t upstream)
     CHECK_MAGIC(d, DISCOVERY_MAGIC);
     CHECK(upstream < d->count);
     /* Whoever finds the flag set knows that the wake-up is on its way. */
-    if (atomic_exchange(&d->clusters[upstream]->wish, 1) == 0)
+    if (atomic_exchange(&d->watches[upstream]->wish, 1) == 0)
         loop_wake(&d->loop);
 }
 
@@ -100,7 +116,7 @@ void discovery_stop(struct discovery **discovery)
     CHECK(pthread_join(d->thread, NULL) == 0);
     /* Not in its own thread: the wake-up above uses the loop until it returns. */
     loop_deinit(&d->loop);
-    free(d->clusters);
+    free(d->watches);
     d->magic = 0;
     free(d);
 }

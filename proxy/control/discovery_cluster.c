@@ -30,38 +30,39 @@ static void on_timer(struct ev_loop *ev, struct ev_timer *w, int revents)
     discovery_cluster_step(CONTAINER_OF(w, struct discovery_cluster, timer));
 }
 
-struct discovery_cluster *discovery_cluster_new(const struct config *config, size_t index,
-                                                struct loop *loop, struct span scratch,
-                                                discovery_publish_fn *publish, void *arg)
+static const struct discovery_watch_ops cluster_ops;
+
+struct discovery_watch *discovery_cluster_watch(const struct discovery_site *site)
 {
     struct discovery_cluster *c = xcalloc(1, sizeof(*c));
+    struct loop *loop = site->loop;
 
-    c->conf = &config->upstreams[index];
-    c->times = &config->topology;
-    c->index = index;
+    c->watch.ops = &cluster_ops;
+    atomic_init(&c->watch.wish, 0);
+    c->conf = &site->config->upstreams[site->index];
+    c->times = &site->config->topology;
+    c->index = site->index;
     c->loop = loop;
-    c->publish = publish;
-    c->arg = arg;
-    c->random = (clock_us() + index) * 2 + 1;
+    c->publish = site->publish;
+    c->arg = site->arg;
+    c->random = (clock_us() + c->index) * 2 + 1;
     c->resolver = resolver_new(c->times->resolve_ms);
     c->env = (struct node_query_env){loop, &discovery_node_ops, c->conf->user, c->conf->password,
-                                     scratch};
+                                     site->scratch};
     list_init(&c->nodes);
-    atomic_init(&c->wish, 0);
     c->use_seeds = true;
     c->judge_ms = UINT64_MAX;
     ev_timer_init(&c->timer, on_timer, 0, 0);
     ev_timer_start(loop->ev, &c->timer);
     ev_timer_init(&c->probe_timer, discovery_failover_tick, 0, c->times->probe_ms / 1000.0);
-    return c;
+    return &c->watch;
 }
 
-void discovery_cluster_free(struct discovery_cluster **cluster)
+static void free_watch(struct discovery_watch *w)
 {
-    struct discovery_cluster *c = *cluster;
+    struct discovery_cluster *c = CONTAINER_OF(w, struct discovery_cluster, watch);
     struct list_node *pos, *tmp;
 
-    *cluster = NULL;
     ev_timer_stop(c->loop->ev, &c->timer);
     ev_timer_stop(c->loop->ev, &c->probe_timer);
     LIST_FOREACH (pos, tmp, &c->nodes) {
@@ -75,6 +76,19 @@ void discovery_cluster_free(struct discovery_cluster **cluster)
     resolver_free(&c->resolver);
     free(c);
 }
+
+static void step_watch(struct discovery_watch *w)
+{
+    discovery_cluster_step(CONTAINER_OF(w, struct discovery_cluster, watch));
+}
+
+static void tick_watch(struct discovery_watch *w, uint64_t now_ms)
+{
+    discovery_nodes_expire(CONTAINER_OF(w, struct discovery_cluster, watch), now_ms);
+}
+
+static const struct discovery_watch_ops cluster_ops = {
+    .step = step_watch, .tick = tick_watch, .free = free_watch};
 
 /* --- the nodes to ask --- */
 
@@ -286,7 +300,7 @@ void discovery_cluster_step(struct discovery_cluster *c)
 {
     uint64_t now = clock_ms(), next;
 
-    if (atomic_exchange(&c->wish, 0) != 0)
+    if (atomic_exchange(&c->watch.wish, 0) != 0)
         c->wished = true;
     if (c->running && !anyone_pending(c))
         end_round(c, now);

@@ -12,9 +12,7 @@
 #ifndef CONTROL_DISCOVERY_CLUSTER_H
 #define CONTROL_DISCOVERY_CLUSTER_H
 
-#include <stdatomic.h>
-
-#include "control/discovery.h"
+#include "control/discovery_watch.h"
 #include "control/node_query.h"
 #include "topology/cluster.h"
 
@@ -71,6 +69,7 @@ extern const struct node_query_ops discovery_node_ops;
 /* --- one cluster --- */
 
 struct discovery_cluster {
+    struct discovery_watch watch;
     const struct config_upstream *conf;
     const struct config_topology *times;
     size_t index; /* of the upstream */
@@ -80,7 +79,6 @@ struct discovery_cluster {
     discovery_publish_fn *publish;
     void *arg;
     uint64_t random;
-    atomic_uint wish; /* set to 1 by any thread; a word of its own, so that no other is touched */
 
     struct list_node nodes;
     struct slotmap *map;               /* published last; NULL: none yet */
@@ -107,10 +105,6 @@ struct discovery_cluster {
     uint64_t contradicted_ms; /* since when answers have claims that the guard holds off; 0: no */
 };
 
-struct discovery_cluster *discovery_cluster_new(const struct config *config, size_t index,
-                                                struct loop *loop, struct span scratch,
-                                                discovery_publish_fn *publish, void *arg);
-void discovery_cluster_free(struct discovery_cluster **c);
 /* Does what is due and sets the timer for what comes next. After every event. */
 void discovery_cluster_step(struct discovery_cluster *c);
 /* A node's answer to CLUSTER NODES; NULL: there will be none in this round. */

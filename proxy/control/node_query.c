@@ -8,7 +8,7 @@
 
 #define QUERY_MAGIC 0x71756572u
 #define QUERY_NAME "keyway-topology"
-/* AUTH, SETNAME, NODES and ROLE once each; a power of two. */
+/* AUTH, SETNAME and at most four others once each; a power of two. */
 #define IN_FLIGHT_MAX 8u
 
 struct node_query {
@@ -27,9 +27,17 @@ struct node_query {
     struct loop_reap reap;
 };
 
-static const char *const no_args[] = {NULL};
-static const char *const role_args[] = {"ROLE", NULL};
-static const char *const nodes_args[] = {"CLUSTER", "NODES", NULL};
+/* A question's words; a master's name may follow. */
+static const char *const question_args[][3] = {
+    [QUESTION_NODES] = {"CLUSTER", "NODES", NULL},
+    [QUESTION_ROLE] = {"ROLE", NULL},
+    [QUESTION_PING] = {"PING", NULL},
+    [QUESTION_SUBSCRIBE] = {"PSUBSCRIBE", "*", NULL},
+    [QUESTION_SENTINEL_ADDR] = {"SENTINEL", "GET-MASTER-ADDR-BY-NAME", NULL},
+    [QUESTION_SENTINEL_MASTER] = {"SENTINEL", "MASTER", NULL},
+    [QUESTION_SENTINEL_REPLICAS] = {"SENTINEL", "REPLICAS", NULL},
+    [QUESTION_SENTINEL_SENTINELS] = {"SENTINEL", "SENTINELS", NULL},
+};
 static const char *const setname_args[] = {"CLIENT", "SETNAME", QUERY_NAME, NULL};
 
 static void put(struct node_query *q, enum node_question what, const char *const *args)
@@ -47,13 +55,24 @@ static void put(struct node_query *q, enum node_question what, const char *const
     stream_mark_dirty(&q->stream);
 }
 
-bool node_query_ask(struct node_query *q, enum node_question what)
+bool node_query_ask_of(struct node_query *q, enum node_question what, const char *master)
 {
+    const char *args[] = {question_args[what][0], NULL, NULL, NULL};
+    size_t n = 1;
+
     CHECK_MAGIC(q, QUERY_MAGIC);
     if (q->count == IN_FLIGHT_MAX)
         return false;
-    put(q, what, what == QUESTION_ROLE ? role_args : what == QUESTION_NODES ? nodes_args : no_args);
+    if (question_args[what][1] != NULL)
+        args[n++] = question_args[what][1];
+    args[n] = master;
+    put(q, what, args);
     return true;
+}
+
+bool node_query_ask(struct node_query *q, enum node_question what)
+{
+    return node_query_ask_of(q, what, NULL);
 }
 
 uint64_t node_query_waiting_since(const struct node_query *q)
@@ -78,11 +97,23 @@ static bool auth_refused(const redisReply *r)
            strstr(r->str, "no password is set") == NULL;
 }
 
+static bool is_message(const redisReply *r)
+{
+    return r->type == REDIS_REPLY_ARRAY && r->elements == 4 &&
+           r->element[0]->type == REDIS_REPLY_STRING &&
+           strcmp(r->element[0]->str, "pmessage") == 0 &&
+           r->element[2]->type == REDIS_REPLY_STRING && r->element[3]->type == REDIS_REPLY_STRING;
+}
+
 static void take_reply(struct node_query *q, const redisReply *r)
 {
     enum node_question what;
     char why[128];
 
+    if (q->env->ops->pushed != NULL && is_message(r)) {
+        q->env->ops->pushed(q, r);
+        return;
+    }
     if (q->count == 0) {
         /* "-ERR max number of clients reached" and the like, before it hangs up. */
         snprintf(why, sizeof(why), "an answer to no question%s%s",
@@ -98,7 +129,7 @@ static void take_reply(struct node_query *q, const redisReply *r)
         snprintf(q->refusal, sizeof(q->refusal), "%s", r->str);
     if (what == QUESTION_AUTH && auth_refused(r))
         lose(q, r->str);
-    else if (what == QUESTION_NODES || what == QUESTION_ROLE)
+    else if (what != QUESTION_AUTH && what != QUESTION_SETNAME)
         q->env->ops->answered(q, what, r);
 }
 

@@ -21,6 +21,12 @@ enum node_question {
     QUESTION_SETNAME,
     QUESTION_NODES, /* CLUSTER NODES */
     QUESTION_ROLE,
+    QUESTION_PING,
+    QUESTION_SUBSCRIBE,     /* PSUBSCRIBE *: from its answer on, events come to ops->pushed */
+    QUESTION_SENTINEL_ADDR, /* these four: SENTINEL ... of one master */
+    QUESTION_SENTINEL_MASTER,
+    QUESTION_SENTINEL_REPLICAS,
+    QUESTION_SENTINEL_SENTINELS,
 };
 
 struct node_query;
@@ -30,6 +36,8 @@ struct node_query_ops {
     void (*answered)(struct node_query *q, enum node_question what, const redisReply *r);
     /* The connection is of no use any more; the callee calls node_query_close. */
     void (*lost)(struct node_query *q, const char *why);
+    /* A published message: "pmessage", pattern, channel, text. NULL: none is expected. */
+    void (*pushed)(struct node_query *q, const redisReply *r);
 };
 
 /* What the connections of one upstream share; outlives them. */
@@ -50,6 +58,9 @@ void *node_query_owner(const struct node_query *q);
 
 /* Queues a question. False when too many have no answer yet. */
 MUST_CHECK bool node_query_ask(struct node_query *q, enum node_question what);
+/* The same about a Sentinel's master. */
+MUST_CHECK bool node_query_ask_of(struct node_query *q, enum node_question what,
+                                  const char *master);
 
 /* When the oldest question without an answer was put (clock_ms); UINT64_MAX when there is none. */
 uint64_t node_query_waiting_since(const struct node_query *q);

@@ -9,7 +9,11 @@
 #include "session/forward.h"
 #include "session/local.h"
 #include "session/scatter.h"
+<<<<<<< HEAD
 #include "session/scripts.h"
+=======
+#include "session/single.h"
+>>>>>>> sentinel
 
 static enum dispatch_result reply_error(struct client *c, const struct command *cmd,
                                         enum error_id id)
@@ -325,8 +329,10 @@ static enum dispatch_result dispatch_keys(struct client *c, const struct command
 }
 
 static enum dispatch_result dispatch_all(struct client *c, const struct command *cmd,
-                                         const struct resp_request *r)
+                                         const struct resp_request *r, struct block *block)
 {
+    if (c->up->single)
+        return dispatch_any(c, cmd, r, block);
     if (c->head != NULL && c->head->epoch != c->up->epoch && dispatch_barrier(c))
         return DISPATCH_WAIT;
     if (UNLIKELY(r->len > c->env->config->backend.large_request)) {
@@ -391,10 +397,16 @@ enum dispatch_result dispatch_request(struct client *c, const struct resp_reques
         return is_guarded(c, cmd) ? reply_error(c, cmd, ERROR_GUARDED)
                                   : dispatch_any(c, cmd, r, block);
     case ROUTE_ALL:
+<<<<<<< HEAD
         return is_guarded(c, cmd) ? reply_error(c, cmd, ERROR_GUARDED) : dispatch_all(c, cmd, r);
+=======
+        return dispatch_all(c, cmd, r, block);
+>>>>>>> sentinel
     case ROUTE_LOCAL:
         return is_guarded(c, cmd) ? reply_error(c, cmd, ERROR_GUARDED) : local_dispatch(c, cmd, r);
     default:
+        if (c->up->single && single_forwards(cmd))
+            return dispatch_any(c, cmd, r, block);
         return unsupported(c, cmd, r, "");
     }
 }

@@ -122,7 +122,9 @@ void forward_again(struct client *c, struct request *r, struct beconn *conn, boo
 
 static bool under_way_elsewhere(const struct upstream *u, const struct request *r, uint16_t slot)
 {
-    return r->state == REQUEST_SENT && r->slot == slot && r->epoch < u->slot_epoch[slot];
+    /* On one server a keyless command follows one with a key, whatever slots they have. */
+    return r->state == REQUEST_SENT && (r->slot == slot || u->single) &&
+           r->epoch < u->slot_epoch[slot];
 }
 
 bool forward_must_wait(const struct client *c, uint16_t slot)
@@ -193,7 +195,7 @@ static void on_reply(struct beconn *conn, struct bereq *be, const struct bereply
     if (UNLIKELY(reply->type == '-'))
         why = redirect_classify(u, n, r, reply);
     /* A server that loads its data answers INFO all the same: that ends no outage. */
-    if (UNLIKELY(n->outage_ms != 0) && why == REFUSAL_NONE && r->slot != SLOT_NONE)
+    if (UNLIKELY(n->outage_ms != 0) && why == REFUSAL_NONE && r->slot != SLOT_NONE && !n->held)
         node_answers(u->env, n);
     if (UNLIKELY(c == NULL)) {
         redirect_drop_target(r);

@@ -51,8 +51,11 @@ void local_arity_error(const struct command *cmd, struct chain *out)
 
 void local_set_proto(struct client *c, uint8_t proto)
 {
+    int profile = upstream_profile(c->up, proto, c->env->profiles.profiles[c->profile].db);
+
+    CHECK(profile >= 0); /* a database is selected for both dialects */
     c->proto = proto;
-    c->profile = c->up->base_profile[proto - 2];
+    c->profile = (uint16_t)profile;
 }
 
 #define HANDLER(name)                                                                              \
@@ -83,23 +86,11 @@ HANDLER(QUIT)
     resp_write_simple(out, "OK");
 }
 
-HANDLER(SELECT)
-{
-    int64_t db;
-
-    UNUSED;
-    if (!resp_arg_int(r, 1, &db))
-        error_write(out, ERROR_NOT_INTEGER);
-    else if (db != 0)
-        error_write(out, ERROR_SELECT_CLUSTER);
-    else
-        resp_write_simple(out, "OK");
-}
-
 HANDLER(RESET)
 {
     UNUSED;
-    local_set_proto(c, 2);
+    c->proto = 2;
+    c->profile = c->up->base_profile[0];
     c->in_multi = false;
     if (c->extra != NULL) {
         free(c->extra->name);

@@ -217,7 +217,7 @@ static enum verdict outage_verdict(struct client *c, struct node *n, uint64_t no
     const struct config_backend *limits = &c->env->config->backend;
     const struct beconn *conn = n->shared[c->profile];
 
-    if (now >= n->retry_at_ms && (conn == NULL || conn->state == BECONN_READY)) {
+    if (!n->held && now >= n->retry_at_ms && (conn == NULL || conn->state == BECONN_READY)) {
         /* One request tries; until it is answered the others stay away. (Without a connection it is
          * the attempt to connect that does so.) */
         if (conn != NULL)

@@ -1,16 +1,23 @@
 #include "session/upstream.h"
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "base/log.h"
 
 /* A node that no map names keeps its connections so long, for answers under way and late ASKs. */
 #define SWEEP_MS 1000
 
-static uint16_t add_profile(struct session_env *env, uint8_t proto,
-                            const struct config_upstream *cu)
+int upstream_profile(struct upstream *u, uint8_t proto, uint16_t db)
 {
-    struct profile p = {.proto = proto, .user = cu->user, .password = cu->password};
-    int i = profile_find(&env->profiles, &p);
+    struct profile p = {
+        .proto = proto, .db = db, .user = u->config->user, .password = u->config->password};
+
+    return profile_find(&u->env->profiles, &p);
+}
+
+static uint16_t base_profile(struct upstream *u, uint8_t proto)
+{
+    int i = upstream_profile(u, proto, 0);
 
     CHECK(i >= 0);
     return (uint16_t)i;
@@ -23,10 +30,12 @@ struct upstream *upstream_new(struct session_env *env, size_t index)
     u->env = env;
     u->index = index;
     u->config = &env->config->upstreams[index];
+    u->single = config_is_single(u->config);
     u->map = slotmap_new();
+    u->map->sharded = !u->single;
     list_init(&u->nodes);
-    u->base_profile[0] = add_profile(env, 2, u->config);
-    u->base_profile[1] = add_profile(env, 3, u->config);
+    u->base_profile[0] = base_profile(u, 2);
+    u->base_profile[1] = base_profile(u, 3);
     return u;
 }
 
@@ -124,12 +133,52 @@ static void adopt_nodes(struct upstream *u, const struct slotmap *m)
     }
 }
 
+/* Nodes that are about to be replaced are in outage until a map says otherwise. */
+static void adopt_holds(struct upstream *u, const struct slotmap *m)
+{
+    for (struct list_node *at = u->nodes.next; at != &u->nodes; at = at->next) {
+        struct node *n = CONTAINER_OF(at, struct node, link);
+        bool hold = false;
+
+        for (size_t i = 0; i < m->node_count; i++)
+            hold = hold || (u->map_nodes[i] == n && m->nodes[i].hold);
+        if (hold && n->outage_ms == 0)
+            n->outage_ms = clock_ms();
+        if (n->held && !hold)
+            n->outage_ms = n->retry_at_ms = 0;
+        n->held = hold;
+    }
+}
+
+/* In front of Sentinel's masters a node that has lost its slots is no longer one, whatever it says:
+ * no request of before may still be sent to it. (A cluster's node keeps its other slots, and
+ * refuses by itself.) */
+static void retire_replaced(struct upstream *u, const struct slotmap *old, struct node **old_nodes)
+{
+    for (size_t i = 0; i < old->node_count; i++) {
+        bool owner = false;
+
+        if (old->nodes[i].slots == 0)
+            continue;
+        for (size_t k = 0; k < u->map_node_count; k++)
+            owner = owner || (u->map_nodes[k] == old_nodes[i] && u->map->nodes[k].slots > 0);
+        if (!owner)
+            node_replaced(old_nodes[i]);
+    }
+}
+
 void upstream_adopt(struct upstream *u, struct slotmap *m)
 {
+    struct slotmap *old;
+    struct node **old_nodes;
+
     if (m->version <= u->map->version) {
         slotmap_unref(&m);
         return;
     }
+    old = u->map;
+    old_nodes = u->map_nodes;
+    u->map_nodes = NULL;
     adopt_nodes(u, m);
     u->epoch++;
     for (uint32_t s = 0; s < SLOT_COUNT; s++) {
@@ -138,8 +187,13 @@ void upstream_adopt(struct upstream *u, struct slotmap *m)
         reroute(u, (uint16_t)s, owner == NODE_NONE ? NULL : u->map_nodes[owner]);
     }
     memcpy(u->unstable, m->moving, sizeof(u->unstable));
-    slotmap_unref(&u->map);
     u->map = m;
+    if (u->config->kind == UPSTREAM_SENTINEL) {
+        adopt_holds(u, m);
+        retire_replaced(u, old, old_nodes);
+    }
+    free(old_nodes);
+    slotmap_unref(&old);
     u->sweep_ms = u->env->loop->now_ms + SWEEP_MS;
 }
 

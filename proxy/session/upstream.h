@@ -19,6 +19,7 @@ struct upstream {
     struct list_node nodes;  /* struct node.link */
     struct node **map_nodes; /* by index in the map */
     size_t map_node_count;
+    bool single; /* all keys are on one server */
     uint32_t epoch;
     uint16_t base_profile[2];         /* RESP2 and RESP3 with the configured credentials */
     struct node *route[SLOT_COUNT];   /* NULL: nobody claims the slot */
@@ -51,6 +52,10 @@ static inline void upstream_set_unstable(struct upstream *u, uint16_t slot)
 {
     u->unstable[slot >> 3] |= (uint8_t)(1u << (slot & 7));
 }
+
+/* The profile with the configured credentials, this dialect and database; -1 when there are too
+ * many profiles. */
+MUST_CHECK int upstream_profile(struct upstream *u, uint8_t proto, uint16_t db);
 
 /* The master of a keyless command: the same for one seed (a client's id) while the map lasts. NULL
  * when there is none. */

@@ -81,8 +81,8 @@ uint16_t slotmap_range_end(const struct slotmap *m, uint16_t slot)
 static bool same_node(const struct slotmap_node *a, const struct slotmap_node *b)
 {
     return a->master == b->master && a->is_master == b->is_master && a->reachable == b->reachable &&
-           a->epoch == b->epoch && addr_equal(&a->addr, &b->addr) && strcmp(a->id, b->id) == 0 &&
-           a->target.len == b->target.len &&
+           a->hold == b->hold && a->epoch == b->epoch && addr_equal(&a->addr, &b->addr) &&
+           strcmp(a->id, b->id) == 0 && a->target.len == b->target.len &&
            memcmp(&a->target.sa, &b->target.sa, a->target.len) == 0;
 }
 

@@ -25,6 +25,7 @@ struct slotmap_node {
     uint16_t master;            /* for a replica: index of its master; else NODE_NONE */
     bool is_master;
     bool reachable; /* not flagged fail/handshake/noaddr by the cluster */
+    bool hold;      /* about to be replaced: nothing new is sent to it */
 };
 
 /* What the owner's own view says of a slot that is on its way. */

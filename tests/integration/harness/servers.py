@@ -514,3 +514,131 @@ class Cluster:
                         return node
             return None
         return wait_until("a node was promoted for slot %d" % slot, promoted, timeout, 0.005)
+
+
+# -- Sentinel ----------------------------------------------------------------------------------
+
+class Sentinel(Server):
+    """One redis-sentinel process, with the configuration file an operator writes; the process
+    itself rewrites that file, so a restart goes on where it was."""
+
+    def __init__(self, conf, port=None, args=()):
+        super().__init__(port, args)
+        self.conf_path = os.path.join(self.dir, "sentinel.conf")
+        with open(self.conf_path, "w") as f:
+            f.write("port %d\ndir %s\nlogfile %s\n%s" % (self.port, self.dir, self.log_path, conf))
+
+    def start(self, wait=True):
+        argv = ["redis-server", self.conf_path, "--sentinel"] + self.args
+        self.proc = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT,
+                                     stdin=subprocess.DEVNULL, preexec_fn=die_with_parent)
+        atexit.register(self.stop)
+        if wait:
+            self.wait_up()
+        return self
+
+    def master_addr(self, name):
+        """(host, port) by this Sentinel, or None."""
+        answer = self.cmd("SENTINEL", "GET-MASTER-ADDR-BY-NAME", name)
+        return None if answer is None else (answer[0].decode(), int(answer[1]))
+
+    def master(self, name):
+        flat = self.ok("SENTINEL", "MASTER", name)
+        return {flat[i].decode(): flat[i + 1].decode() for i in range(0, len(flat), 2)}
+
+
+class Watched:
+    """Masters, each with replicas, watched by Sentinels."""
+
+    def __init__(self, names=("mymaster",), replicas=2, sentinels=3, down_after=1000,
+                 failover_timeout=10000, args=(), sentinel_extra=""):
+        self.names = list(names)
+        self.quorum = sentinels // 2 + 1
+        self.down_after, self.failover_timeout = down_after, failover_timeout
+        self.servers = {n: [Server(args=args) for _ in range(1 + replicas)] for n in names}
+        conf = "".join(self.monitor_lines(n, self.servers[n][0].port) for n in names)
+        self.sentinels = [Sentinel(conf + sentinel_extra) for _ in range(sentinels)]
+
+    def monitor_lines(self, name, port):
+        return ("sentinel monitor %s 127.0.0.1 %d %d\n"
+                "sentinel down-after-milliseconds %s %d\n"
+                "sentinel parallel-syncs %s 1\n"
+                "sentinel failover-timeout %s %d\n" % (
+                    name, port, self.quorum, name, self.down_after, name, name,
+                    self.failover_timeout))
+
+    def start(self, wait=True):
+        for group in self.servers.values():
+            for s in group:
+                s.start(wait=False)
+            for s in group:
+                s.wait_up()
+            for s in group[1:]:
+                s.ok("REPLICAOF", "127.0.0.1", group[0].port)
+        for s in self.sentinels:
+            s.start(wait=False)
+        return self.wait_up() if wait else self
+
+    def wait_up(self):
+        for s in self.sentinels:
+            s.wait_up()
+        for name in self.names:
+            self.wait_ok(name)
+        return self
+
+    def stop(self):
+        for s in self.sentinels:
+            s.stop()
+        for group in self.servers.values():
+            for s in group:
+                s.stop()
+
+    def __enter__(self):
+        return self.start()
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def live_sentinels(self):
+        return [s for s in self.sentinels if s.alive]
+
+    def master(self, name=None):
+        """The Server that calls itself master and that the live Sentinels agree on, or None."""
+        name = name or self.names[0]
+        said = {s.master_addr(name) for s in self.live_sentinels()}
+        if len(said) != 1 or None in said:
+            return None
+        port = said.pop()[1]
+        server = next((s for s in self.servers[name] if s.port == port), None)
+        return server if server and server.alive and server.cmd("ROLE")[0] == b"master" else None
+
+    def replicas(self, name=None):
+        name = name or self.names[0]
+        master = self.master(name)
+        return [s for s in self.servers[name] if s.alive and s is not master]
+
+    def wait_ok(self, name=None, timeout=40.0):
+        """Until all live Sentinels see the same master, each other and every replica, no failover
+        is under way, and the replicas' links are up."""
+        name = name or self.names[0]
+
+        def good():
+            master = self.master(name)
+            if master is None:
+                return False
+            live = [s for s in self.servers[name] if s.alive]
+            for s in self.live_sentinels():
+                m = s.master(name)
+                if m["flags"] != "master" or int(m["num-slaves"]) < len(live) - 1 or \
+                        int(m["num-other-sentinels"]) < len(self.live_sentinels()) - 1:
+                    return False
+                flags = [r[r.index(b"flags") + 1] for r in s.ok("SENTINEL", "REPLICAS", name)]
+                if flags.count(b"slave") < len(live) - 1:
+                    return False
+            roles = [s.cmd("ROLE") for s in live if s is not master]
+            return all(r[0] == b"slave" and r[2] == master.port and r[3] == b"connected"
+                       for r in roles)
+        wait_until("Sentinels and servers of %s agree" % name, good, timeout, 0.1)
+
+    def seeds(self, count=None):
+        return ",".join(s.addr for s in self.sentinels[:count])

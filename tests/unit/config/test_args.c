@@ -89,6 +89,42 @@ static void test_seeds_only(void)
     CU_ASSERT(config->workers >= 1);
 }
 
+static void test_server(void)
+{
+    CU_ASSERT_EQUAL(run("--server h:1"), ARGS_RUN);
+    CU_ASSERT_EQUAL(config->upstreams[0].kind, UPSTREAM_SERVER);
+    CU_ASSERT_EQUAL(config->upstreams[0].seeds[0].port, 1);
+    CU_ASSERT_TRUE(config_is_single(&config->upstreams[0]));
+    CU_ASSERT_EQUAL(run("--check -w 1 --server /run/redis.sock"), ARGS_CHECK);
+    CU_ASSERT_PTR_NOT_NULL(strstr(said, "  upstream default: server /run/redis.sock\n"));
+    refused("--server h", "'h' is not an address; expected HOST:PORT");
+    refused("--server h:1 h:2", "expected one of them");
+    refused("--server h:1 --sentinel m@h:1", "expected one of them");
+}
+
+static void test_sentinel(void)
+{
+    CU_ASSERT_EQUAL(run("--sentinel my@ster@h:1,[::1]:2"), ARGS_RUN);
+    CU_ASSERT_EQUAL(config->upstreams[0].kind, UPSTREAM_SENTINEL);
+    CU_ASSERT_EQUAL_FATAL(config->upstreams[0].master_count, 1);
+    CU_ASSERT_STRING_EQUAL(config->upstreams[0].masters[0], "my@ster");
+    CU_ASSERT_EQUAL_FATAL(config->upstreams[0].seed_count, 2);
+    CU_ASSERT_STRING_EQUAL(config->upstreams[0].seeds[1].host, "::1");
+    CU_ASSERT_TRUE(config_is_single(&config->upstreams[0]));
+    CU_ASSERT_EQUAL(run("--sentinel a,b@h:1"), ARGS_RUN);
+    CU_ASSERT_EQUAL_FATAL(config->upstreams[0].master_count, 2);
+    CU_ASSERT_STRING_EQUAL(config->upstreams[0].masters[1], "b");
+    CU_ASSERT_FALSE(config_is_single(&config->upstreams[0]));
+    CU_ASSERT_EQUAL(run("--check -w 1 --sentinel a,b@h:1,h:2"), ARGS_CHECK);
+    CU_ASSERT_PTR_NOT_NULL(
+        strstr(said, "  upstream default: master a and others by the Sentinels h:1 and others\n"));
+    refused("--sentinel h:1", "expected NAME@HOST:PORT");
+    refused("--sentinel @h:1", "expected NAME@HOST:PORT");
+    refused("--sentinel a,@h:1", "a master's name has 1 to 128 bytes");
+    refused("--sentinel a@h:1,", "'' is not an address");
+    refused("--sentinel a@h", "'h' is not an address");
+}
+
 static void test_options(void)
 {
     CU_ASSERT_EQUAL(run("--listen 0.0.0.0:1 h:7000 -l /run/k.sock --workers 4 --pretend cluster "
@@ -194,6 +230,8 @@ void suite_args(void)
 
     CU_add_test(s, "seeds only", test_seeds_only);
     CU_add_test(s, "options", test_options);
+    CU_add_test(s, "plain server", test_server);
+    CU_add_test(s, "Sentinel", test_sentinel);
     CU_add_test(s, "password", test_password);
     CU_add_test(s, "errors", test_errors);
     CU_add_test(s, "file and arguments", test_file);

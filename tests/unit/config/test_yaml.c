@@ -97,6 +97,49 @@ static void test_lists(void)
     config_free(&c);
 }
 
+static void test_kinds(void)
+{
+    struct config *c = load("upstreams:\n"
+                            "  a: {server: /run/redis.sock}\n"
+                            "  b: {sentinel: {master: m, sentinels: ['h:1', 'h:2'],\n"
+                            "                 sentinel_password: s}, password: p}\n"
+                            "  c: {sentinel: {masters: [x, y], sentinels: ['h:1'],\n"
+                            "                 distribution: ketama}}\n");
+
+    CU_ASSERT_PTR_NOT_NULL_FATAL(c);
+    CU_ASSERT_EQUAL_FATAL(c->upstream_count, 3);
+    CU_ASSERT_EQUAL(c->upstreams[0].kind, UPSTREAM_SERVER);
+    CU_ASSERT_STRING_EQUAL(c->upstreams[0].seeds[0].host, "/run/redis.sock");
+    CU_ASSERT_EQUAL(c->upstreams[1].kind, UPSTREAM_SENTINEL);
+    CU_ASSERT_EQUAL(c->upstreams[1].seed_count, 2);
+    CU_ASSERT_STRING_EQUAL(c->upstreams[1].masters[0], "m");
+    CU_ASSERT_STRING_EQUAL(c->upstreams[1].sentinel_password, "s");
+    CU_ASSERT_STRING_EQUAL(c->upstreams[1].password, "p");
+    CU_ASSERT_EQUAL(c->upstreams[1].distribution, DISTRIBUTION_RANGES);
+    CU_ASSERT_EQUAL(c->upstreams[2].master_count, 2);
+    CU_ASSERT_EQUAL(c->upstreams[2].distribution, DISTRIBUTION_KETAMA);
+    config_free(&c);
+
+    refused("upstreams: {a: {server: h:1, cluster: [h:1]}}",
+            "f.yaml:1: upstreams.a.cluster: server is given too; expected one of them");
+    refused("upstreams: {a: {server: [h:1]}}",
+            "f.yaml:1: upstreams.a.server: '' is not an address; expected HOST:PORT or the path of "
+            "a socket");
+    refused("upstreams: {a: {sentinel: {sentinels: ['h:1']}}}",
+            "f.yaml:1: upstreams.a.sentinel.master: missing; expected a name");
+    refused("upstreams: {a: {sentinel: {master: m}}}",
+            "f.yaml:1: upstreams.a.sentinel.sentinels: missing; expected a list of HOST:PORT");
+    refused("upstreams: {a: {sentinel: {masters: [m, m], sentinels: ['h:1']}}}",
+            "f.yaml:1: upstreams.a.sentinel.masters: 'm' is given twice");
+    refused("upstreams: {a: {sentinel: {master: m, masters: [n], sentinels: ['h:1']}}}",
+            "f.yaml:1: upstreams.a.sentinel.master: masters is given too; expected one of them");
+    refused("upstreams: {a: {sentinel: {master: m, sentinels: ['h:1'], distribution: x}}}",
+            "f.yaml:1: upstreams.a.sentinel.distribution: 'x' is not known; expected one of "
+            "ranges, ketama");
+    refused("upstreams: {a: {sentinel: h:1}}",
+            "f.yaml:1: upstreams.a.sentinel: expected keys with values");
+}
+
 static void test_bad_values(void)
 {
     refused("client:\n  max_pipeline: abc\n",
@@ -344,6 +387,7 @@ void suite_yaml(void)
 
     CU_add_test(s, "values", test_values);
     CU_add_test(s, "lists", test_lists);
+    CU_add_test(s, "kinds of upstreams", test_kinds);
     CU_add_test(s, "bad values", test_bad_values);
     CU_add_test(s, "bad keys", test_bad_keys);
     CU_add_test(s, "bad files", test_bad_files);

@@ -1,0 +1,24 @@
+#include "session/single.h"
+
+/* Names, and with a bar at their end all subcommands of a container. */
+static const char *const passed[] = {
+    "move",           "swapdb",           "role",
+    "bgsave",         "bgrewriteaof",     "latency|",
+    "slowlog|",       "memory|",          "config|resetstat",
+    "config|rewrite", "function|delete",  "function|dump",
+    "function|flush", "function|help",    "function|list",
+    "function|load",  "function|restore", "function|stats",
+    "module|list",
+};
+
+bool single_forwards(const struct command *cmd)
+{
+    for (size_t i = 0; i < ARRAY_LEN(passed); i++) {
+        size_t n = strlen(passed[i]);
+
+        if (passed[i][n - 1] == '|' ? strncmp(cmd->name, passed[i], n) == 0
+                                    : strcmp(cmd->name, passed[i]) == 0)
+            return true;
+    }
+    return false;
+}
