@@ -153,10 +153,9 @@ const char *setting_expected(const struct setting *s, char *out, size_t size)
     case SETTING_ADDR:
         snprintf(out, size, "HOST:PORT or the path of a socket");
         break;
-<<<<<<< HEAD
     case SETTING_HOST_PORT:
         snprintf(out, size, "HOST:PORT, or nothing");
-=======
+        break;
     case SETTING_SERVER:
         snprintf(out, size, "HOST:PORT or the path of a socket");
         break;
@@ -165,7 +164,6 @@ const char *setting_expected(const struct setting *s, char *out, size_t size)
             snprintf(out, size, "a name");
         else
             snprintf(out, size, "a list of 1 to %llu names", (unsigned long long)s->max);
->>>>>>> sentinel
         break;
     case SETTING_SEEDS:
         snprintf(out, size, "a list of 1 to %llu times HOST:PORT", (unsigned long long)s->max);

@@ -47,11 +47,11 @@ struct client {
     MAGIC_FIELD;
     uint8_t hold;          /* enum client_hold, or-ed */
     uint8_t proto;         /* 2 or 3 */
-    bool closing;          /* nothing more is read; closes when all is answered and written */
-    bool ended;            /* the client sends no more, but what it sent is answered */
-    bool doomed;           /* over client.output_max: closes in the next turn */
-    bool in_multi;         /* a MULTI was refused: so is everything up to EXEC or DISCARD */
-    bool pause_writes;     /* env->pause: commands that write have to wait */
+    bool closing : 1;      /* nothing more is read; closes when all is answered and written */
+    bool ended : 1;        /* the client sends no more, but what it sent is answered */
+    bool doomed : 1;       /* over client.output_max: closes in the next turn */
+    bool in_multi : 1;     /* a MULTI was refused: so is everything up to EXEC or DISCARD */
+    bool pause_writes : 1; /* env->pause: commands that write have to wait */
     uint16_t last_command; /* its row in command_table */
     uint32_t stored_kib;   /* replies that wait for their turn, each rounded up */
     struct stream stream;

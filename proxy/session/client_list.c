@@ -46,25 +46,15 @@ size_t client_line(struct client *c, char line[CLIENT_LINE_MAX])
     client_addresses(c, peer, local);
     n = snprintf(line, CLIENT_LINE_MAX,
                  "id=%" PRIu64 " addr=%s laddr=%s fd=%d name=%.128s age=%" PRIu64 " idle=%" PRIu64
-<<<<<<< HEAD
-                 " flags=%s db=0 sub=0 psub=0 ssub=0 multi=-1 qbuf=%u qbuf-free=0"
-=======
-                 " flags=N db=%u sub=0 psub=0 ssub=0 multi=-1 qbuf=%u qbuf-free=0"
->>>>>>> sentinel
+                 " flags=%s db=%u sub=0 psub=0 ssub=0 multi=-1 qbuf=%u qbuf-free=0"
                  " argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=%u omem=%zu tot-mem=%zu events=r"
                  " cmd=%s user=%s redir=-1 resp=%u lib-name=%.64s lib-ver=%.64s\n",
                  c->id, peer, local, stream_fd(&c->stream), or_empty(names->name),
                  now_s - MIN((uint64_t)c->created_s, now_s),
                  (uint64_t)(uint32_t)(c->env->loop->now_ms / 1000 - c->active_s),
-<<<<<<< HEAD
-                 names->no_evict ? "e" : "N", partial, c->queued, out, sizeof(*c) + partial + out,
-                 command_table[c->last_command].name, client_user(c), c->proto,
-=======
-                 c->env->profiles.profiles[c->profile].db, partial, c->queued, out,
-                 sizeof(*c) + partial + out, command_table[c->last_command].name,
-                 c->up->config->user != NULL ? c->up->config->user : "default", c->proto,
->>>>>>> sentinel
-                 or_empty(names->lib_name), or_empty(names->lib_ver));
+                 names->no_evict ? "e" : "N", c->env->profiles.profiles[c->profile].db, partial,
+                 c->queued, out, sizeof(*c) + partial + out, command_table[c->last_command].name,
+                 client_user(c), c->proto, or_empty(names->lib_name), or_empty(names->lib_ver));
     return MIN((size_t)n, (size_t)CLIENT_LINE_MAX - 1);
 }
 

@@ -9,11 +9,8 @@
 #include "session/forward.h"
 #include "session/local.h"
 #include "session/scatter.h"
-<<<<<<< HEAD
 #include "session/scripts.h"
-=======
 #include "session/single.h"
->>>>>>> sentinel
 
 static enum dispatch_result reply_error(struct client *c, const struct command *cmd,
                                         enum error_id id)
@@ -397,11 +394,8 @@ enum dispatch_result dispatch_request(struct client *c, const struct resp_reques
         return is_guarded(c, cmd) ? reply_error(c, cmd, ERROR_GUARDED)
                                   : dispatch_any(c, cmd, r, block);
     case ROUTE_ALL:
-<<<<<<< HEAD
-        return is_guarded(c, cmd) ? reply_error(c, cmd, ERROR_GUARDED) : dispatch_all(c, cmd, r);
-=======
-        return dispatch_all(c, cmd, r, block);
->>>>>>> sentinel
+        return is_guarded(c, cmd) ? reply_error(c, cmd, ERROR_GUARDED)
+                                  : dispatch_all(c, cmd, r, block);
     case ROUTE_LOCAL:
         return is_guarded(c, cmd) ? reply_error(c, cmd, ERROR_GUARDED) : local_dispatch(c, cmd, r);
     default:

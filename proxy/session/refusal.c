@@ -61,6 +61,21 @@ static bool node_known(const struct upstream *u, const struct addr *a)
     return slotmap_find_addr(u->map, a) != NODE_NONE;
 }
 
+/* By the server's whole words, or, where nobody else can have said it, by the first. */
+static enum refusal known_refusal(const char *p, size_t len, bool whole_only)
+{
+    for (size_t i = 0; i < ARRAY_LEN(known); i++)
+        if (len == strlen(known[i].text) && memcmp(p, known[i].text, len) == 0)
+            return known[i].meaning;
+    for (size_t i = 0; !whole_only && i < ARRAY_LEN(known); i++) {
+        size_t word = (size_t)(strchr(known[i].text, ' ') - known[i].text) + 1;
+
+        if (len >= word && memcmp(p, known[i].text, word) == 0)
+            return known[i].meaning;
+    }
+    return REFUSAL_NONE;
+}
+
 enum refusal refusal_parse(struct upstream *u, const struct node *n, const struct request *r,
                            const struct bereply *reply, struct refusal_info *info)
 {
@@ -86,21 +101,9 @@ enum refusal refusal_parse(struct upstream *u, const struct node *n, const struc
         info->target = upstream_node(u, &target);
         return why;
     }
-    for (size_t i = 0; i < ARRAY_LEN(known); i++)
-        if (len == strlen(known[i].text) && memcmp(p, known[i].text, len) == 0)
-            return known[i].meaning;
-    for (size_t i = 0; i < ARRAY_LEN(known); i++) {
-        const char *text = known[i].text;
-        size_t word = (size_t)(strchr(text, ' ') - text) + 1;
-
-        if (script ? len != strlen(text) || memcmp(p, text, len) != 0
-                   : len < word || memcmp(p, text, word) != 0)
-            continue;
-        if (known[i].meaning == REFUSAL_NOSCRIPT && !scripts_can_repair(u->env, r))
-            return REFUSAL_NONE;
-        return known[i].meaning;
-    }
-    return REFUSAL_NONE;
+    why = known_refusal(p, len, script);
+    /* A script whose body nobody remembers is really missing. */
+    return why == REFUSAL_NOSCRIPT && !scripts_can_repair(u->env, r) ? REFUSAL_NONE : why;
 }
 
 /* --- order --- */

@@ -43,7 +43,6 @@ enum refusal {
     REFUSAL_MASTERDOWN,
     REFUSAL_READONLY,
     REFUSAL_NOSCRIPT, /* an EVALSHA whose body is remembered (session/scripts.h) */
-    REFUSAL_LOST,     /* a read whose connection broke */
 };
 
 /* Chosen to make a request two cache lines. */
