@@ -9,6 +9,7 @@
 #include "session/long_reply.h"
 #include "session/redirect.h"
 #include "session/scatter.h"
+#include "session/subscriber.h"
 
 #define CLIENT_MAGIC 0xc11e4700u
 /* A merged reply that has to wait for its turn is one block, whose size is a 32-bit number. */
@@ -103,6 +104,7 @@ void client_close(struct client *c)
     c->queued = c->inflight = 0;
     if (c->extra != NULL)
         c->extra->long_reply = NULL;
+    subscriber_free(c);
     client_input_drop(c);
     redirect_stop_waiting(c);
     list_unlink(&c->task.link);

@@ -33,6 +33,7 @@ struct partial {
 struct client_extra {
     struct client *client;
     char *name, *lib_name, *lib_ver; /* what it told us about itself */
+    struct subscriber *subscriber;    /* NULL: it never listened to a channel */
     struct long_reply *long_reply; /* the one at the head, whose connection waits for our output */
     /* HOLD_REFUSED: */
     struct list_node wait_link; /* env->waiting */
@@ -48,7 +49,8 @@ struct client {
     bool closing;          /* nothing more is read; closes when all is answered and written */
     bool ended;            /* the client sends no more, but what it sent is answered */
     bool doomed;           /* over client.output_max: closes in the next turn */
-    bool in_multi;         /* a MULTI was refused: so is everything up to EXEC or DISCARD */
+    bool in_multi : 1;     /* a MULTI was refused: so is everything up to EXEC or DISCARD */
+    bool subscribed : 1;   /* RESP2, and it listens to channels: few commands are allowed */
     uint16_t last_command; /* its row in command_table */
     uint32_t stored_kib;   /* replies that wait for their turn, each rounded up */
     struct stream stream;

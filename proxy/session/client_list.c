@@ -11,6 +11,7 @@
 #include "resp/number.h"
 #include "resp/write.h"
 #include "session/local.h"
+#include "session/subscriber.h"
 
 static void peer_addresses(struct client *c, char peer[ADDR_TEXT_MAX], char local[ADDR_TEXT_MAX])
 {
@@ -35,18 +36,22 @@ size_t client_line(struct client *c, char line[CLIENT_LINE_MAX])
     uint64_t now_s = clock_wall_ms() / 1000;
     uint32_t partial = c->partial != NULL ? c->partial->block->len - c->partial->start : 0;
     size_t out = c->stream.out.bytes;
+    const struct subscriber *s = names->subscriber;
     int n;
 
     peer_addresses(c, peer, local);
     n = snprintf(line, CLIENT_LINE_MAX,
                  "id=%" PRIu64 " addr=%s laddr=%s fd=%d name=%.128s age=%" PRIu64 " idle=%" PRIu64
-                 " flags=N db=0 sub=0 psub=0 ssub=0 multi=-1 qbuf=%u qbuf-free=0"
+                 " flags=%s db=0 sub=%u psub=%u ssub=%u multi=-1 qbuf=%u qbuf-free=0"
                  " argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=%u omem=%zu tot-mem=%zu events=r"
                  " cmd=%s user=%s redir=-1 resp=%u lib-name=%.64s lib-ver=%.64s\n",
                  c->id, peer, local, stream_fd(&c->stream), or_empty(names->name),
                  now_s - MIN((uint64_t)c->created_s, now_s),
-                 (uint64_t)(uint32_t)(c->env->loop->now_ms / 1000 - c->active_s), partial,
-                 c->queued, out, sizeof(*c) + partial + out, command_table[c->last_command].name,
+                 (uint64_t)(uint32_t)(c->env->loop->now_ms / 1000 - c->active_s),
+                 s != NULL && subscriber_listens(s) ? "P" : "N",
+                 s != NULL ? s->count[CHANNEL_PLAIN] : 0, s != NULL ? s->count[CHANNEL_PATTERN] : 0,
+                 s != NULL ? s->count[CHANNEL_SHARD] : 0, partial, c->queued, out,
+                 sizeof(*c) + partial + out, command_table[c->last_command].name,
                  c->up->config->user != NULL ? c->up->config->user : "default", c->proto,
                  or_empty(names->lib_name), or_empty(names->lib_ver));
     return MIN((size_t)n, (size_t)CLIENT_LINE_MAX - 1);

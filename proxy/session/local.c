@@ -4,6 +4,8 @@
 #include "resp/number.h"
 #include "resp/write.h"
 #include "session/error.h"
+#include "session/pubsub.h"
+#include "session/subscriber.h"
 
 static local_fn *const handlers[LOCAL_COUNT] = {
 #define LOCAL(name) [LOCAL_##name] = local_##name,
@@ -29,6 +31,8 @@ enum dispatch_result local_dispatch(struct client *c, const struct command *cmd,
     /* ECHO, PING: what would be stored behind requests under way has no other bound. */
     if (UNLIKELY(r->len > c->env->config->backend.large_request) && dispatch_barrier(c))
         return DISPATCH_WAIT;
+    if ((cmd->flags & CMD_PUBSUB) != 0 && pubsub_must_wait(c, cmd, r))
+        return DISPATCH_WAIT;
     chain_init(&out);
     handlers[cmd->local](c, cmd, r, &out);
     if (out.bytes > 0)
@@ -50,6 +54,7 @@ void local_set_proto(struct client *c, uint8_t proto)
 {
     c->proto = proto;
     c->profile = c->up->base_profile[proto - 2];
+    subscriber_update_mode(c);
 }
 
 #define HANDLER(name)                                                                              \
@@ -62,6 +67,8 @@ HANDLER(PING)
     UNUSED;
     if (r->argc > 2)
         local_arity_error(cmd, out);
+    else if (c->subscribed)
+        pubsub_write_pong(r, out);
     else if (r->argc == 2)
         resp_write_bulk(out, resp_arg_ptr(r, 1), resp_arg_len(r, 1));
     else
@@ -96,6 +103,7 @@ HANDLER(SELECT)
 HANDLER(RESET)
 {
     UNUSED;
+    subscriber_free(c);
     local_set_proto(c, 2);
     c->in_multi = false;
     if (c->extra != NULL) {

@@ -121,10 +121,9 @@ struct request *scatter_add_to(struct client *c, struct request *parent, struct 
     return p;
 }
 
-void scatter_masters(struct client *c, const struct command *cmd, const struct resp_request *r)
+void scatter_add_masters(struct client *c, struct request *parent, const struct resp_request *r)
 {
     const struct slotmap *m = c->up->map;
-    struct request *parent = scatter_open(c, cmd, merge_finish, NULL);
     uint16_t slot = 0;
 
     /* A master is addressed by its first slot, so that a part finds the way to its successor. */
@@ -142,6 +141,13 @@ void scatter_masters(struct client *c, const struct command *cmd, const struct r
     if (parent->scatter->parts == NULL)
         scatter_add(c, parent, slot, r->base,
                     r->len); /* nobody owns anything: held, then refused */
+}
+
+void scatter_masters(struct client *c, const struct command *cmd, const struct resp_request *r)
+{
+    struct request *parent = scatter_open(c, cmd, merge_finish, NULL);
+
+    scatter_add_masters(c, parent, r);
     scatter_close(c, parent);
 }
 

@@ -35,6 +35,8 @@ void scatter_keys(struct client *c, const struct command *cmd, const struct resp
 
 /* Sends the request as it is to every master. */
 void scatter_masters(struct client *c, const struct command *cmd, const struct resp_request *r);
+/* Adds a part for every master to an open scatter: the request as it is. */
+void scatter_add_masters(struct client *c, struct request *parent, const struct resp_request *r);
 
 /* For commands made of several steps: a parent at the end of c's queue without parts yet. */
 struct request *scatter_open(struct client *c, const struct command *cmd, scatter_finish_fn *finish,

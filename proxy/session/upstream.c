@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "base/log.h"
+#include "session/hub.h"
 
 /* A node that no map names keeps its connections so long, for answers under way and late ASKs. */
 #define SWEEP_MS 1000
@@ -36,6 +37,7 @@ void upstream_free(struct upstream **p)
     struct list_node *at, *tmp;
 
     *p = NULL;
+    hub_free(&u->hub);
     LIST_FOREACH (at, tmp, &u->nodes) {
         struct node *n = CONTAINER_OF(at, struct node, link);
 
@@ -141,6 +143,8 @@ void upstream_adopt(struct upstream *u, struct slotmap *m)
     slotmap_unref(&u->map);
     u->map = m;
     u->sweep_ms = u->env->loop->now_ms + SWEEP_MS;
+    if (u->hub != NULL)
+        hub_on_map(u->hub);
 }
 
 struct node *upstream_any_master(const struct upstream *u, uint64_t seed)
@@ -186,6 +190,8 @@ void upstream_tick(struct upstream *u, uint64_t now_ms)
 
     LIST_FOREACH (at, tmp, &u->nodes)
         node_tick(CONTAINER_OF(at, struct node, link), now_ms);
+    if (u->hub != NULL)
+        hub_tick(u->hub, now_ms);
     if (u->sweep_ms != 0 && now_ms >= u->sweep_ms) {
         u->sweep_ms = now_ms + SWEEP_MS;
         sweep(u);
