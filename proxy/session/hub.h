@@ -99,6 +99,8 @@ struct channel *hub_channel(struct hub *h, enum channel_kind kind, const char *n
 /* Frees a channel that nobody uses any more. */
 void channel_put(struct channel *ch);
 
+/* --- session/hub_place.c --- */
+
 /* Its number of clients went up or down by one. */
 void channel_joined(struct channel *ch);
 void channel_left(struct channel *ch);
@@ -108,8 +110,11 @@ bool channel_is_live(const struct channel *ch);
 /* Some server has yet to confirm that it forgot it. */
 bool channel_is_leaving(const struct channel *ch);
 
-/* A new map was adopted; from the worker's tick. */
+/* A new map was adopted. */
 void hub_on_map(struct hub *h);
+/* Looks for missing places. */
+void hub_retry_lost(struct hub *h);
+/* From the worker's tick. */
 void hub_tick(struct hub *h, uint64_t now_ms);
 
 /* --- what a connection tells --- */
