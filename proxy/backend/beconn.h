@@ -48,7 +48,8 @@ struct beconn_ops {
                   bool last);
     /* A RESP3 push frame; never an answer. */
     void (*push)(struct beconn *c, const char *data, size_t len);
-    /* A reply that no bereq waits for, to one who sends without them; NULL: such a one is an error. */
+    /* A reply that no bereq waits for, to one who sends without them; NULL: such a one is an error.
+     */
     void (*stray)(struct beconn *c, const struct bereply *reply);
     /* The handshake succeeded; queued requests leave in this turn. */
     void (*ready)(struct beconn *c);

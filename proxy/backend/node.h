@@ -58,8 +58,8 @@ MUST_CHECK struct beconn *node_lease(struct node *n, uint16_t profile);
 /* Gives it back: kept when it is clean (ready, nothing in flight), else closed. */
 void node_return(struct beconn **c);
 
-/* A connection of the caller's own, with ops of its own (env); it is ended by beconn_close. NULL while
- * the node is in back-off. */
+/* A connection of the caller's own, with ops of its own (env); it is ended by beconn_close. NULL
+ * while the node is in back-off. */
 MUST_CHECK struct beconn *node_open_own(struct node *n, struct backend_env *env, uint16_t profile);
 
 /* Takes a connection out of the shared set: it finishes what it has and closes. */

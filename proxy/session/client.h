@@ -33,7 +33,7 @@ struct partial {
 struct client_extra {
     struct client *client;
     char *name, *lib_name, *lib_ver; /* what it told us about itself */
-    struct subscriber *subscriber;    /* NULL: it never listened to a channel */
+    struct subscriber *subscriber;   /* NULL: it never listened to a channel */
     struct long_reply *long_reply; /* the one at the head, whose connection waits for our output */
     /* HOLD_REFUSED: */
     struct list_node wait_link; /* env->waiting */

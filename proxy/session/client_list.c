@@ -62,12 +62,17 @@ size_t client_line(struct client *c, char line[CLIENT_LINE_MAX])
 struct list_query {
     size_t id_count; /* 0: all */
     bool none;       /* TYPE of clients that a proxy has none of */
+    enum {
+        LIST_ANY,
+        LIST_NORMAL,
+        LIST_PUBSUB
+    } type;
     int64_t ids[];
 };
 
 static bool wanted(const struct list_query *q, const struct client *c)
 {
-    if (q->none)
+    if (q->none || (q->type != LIST_ANY && subscriber_is(c) != (q->type == LIST_PUBSUB)))
         return false;
     for (size_t i = 0; i < q->id_count; i++)
         if (q->ids[i] == (int64_t)c->id)
@@ -122,9 +127,13 @@ static struct list_query *parse_query(const struct resp_request *r, struct chain
         return q;
     if (resp_arg_is(r, 2, "type") && r->argc == 4) {
         if (resp_arg_is(r, 3, "master") || resp_arg_is(r, 3, "replica") ||
-            resp_arg_is(r, 3, "slave") || resp_arg_is(r, 3, "pubsub"))
+            resp_arg_is(r, 3, "slave"))
             q->none = true;
-        else if (!resp_arg_is(r, 3, "normal")) {
+        else if (resp_arg_is(r, 3, "pubsub"))
+            q->type = LIST_PUBSUB;
+        else if (resp_arg_is(r, 3, "normal"))
+            q->type = LIST_NORMAL;
+        else {
             resp_write_error(out, "ERR Unknown client type '%.*s'",
                              (int)MIN(resp_arg_len(r, 3), 128u), resp_arg_ptr(r, 3));
             goto failed;

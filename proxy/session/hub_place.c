@@ -253,11 +253,8 @@ void place_refused(struct place *p, const struct bereply *reply)
     hub_changed(ch);
     if (why != REFUSAL_NONE)
         h->up->env->hooks->want_refresh(h->up->env, h->up->index);
-    else if (list_empty(&ch->joins))
-        log_warn("a subscription that clients have cannot be made again: %.*s",
-                 (int)MIN(reply->len - 3, (size_t)200), reply->data + 1);
     else
-        subscriber_refused(ch, reply->data, reply->len);
+        subscriber_revoked(ch, reply->data, reply->len);
 }
 
 /* --- changes --- */

@@ -28,8 +28,7 @@ uint32_t subscriber_count(const struct subscriber *s, enum channel_kind kind)
 
 void subscriber_update_mode(struct client *c)
 {
-    c->subscribed = c->proto == 2 && c->extra != NULL && c->extra->subscriber != NULL &&
-                    subscriber_listens(c->extra->subscriber);
+    c->subscribed = c->proto == 2 && subscriber_is(c);
 }
 
 /* --- the set --- */
@@ -217,6 +216,19 @@ void sub_wait_over(struct sub_wait *w)
         hub_settle(op->sub->hub, op);
 }
 
+static void close_listeners(const struct channel *ch, const char *line, size_t len)
+{
+    for (struct list_node *at = ch->subs.next; at != &ch->subs; at = at->next) {
+        struct subscription *m = CONTAINER_OF(at, struct subscription, of_channel);
+
+        if (list_linked(&m->of_op) || m->sub->client->doomed)
+            continue;
+        log_warn("client %llu closed: a channel of it cannot be subscribed to again: %.*s",
+                 (unsigned long long)m->sub->client->id, (int)MIN(len - 3, (size_t)200), line + 1);
+        client_doom(m->sub->client);
+    }
+}
+
 void subscriber_refused(struct channel *ch, const char *line, size_t len)
 {
     struct list_node *at;
@@ -234,6 +246,12 @@ void subscriber_refused(struct channel *ch, const char *line, size_t len)
     }
     ch->pins--;
     channel_put(ch);
+}
+
+void subscriber_revoked(struct channel *ch, const char *line, size_t len)
+{
+    close_listeners(ch, line, len);
+    subscriber_refused(ch, line, len);
 }
 
 void subscriber_free(struct client *c)
@@ -297,8 +315,7 @@ static void output_limit(struct client *c, size_t unread)
     log_warn("client %llu closed: %zu bytes of messages unread, client.output_max_pubsub is %llu",
              (unsigned long long)c->id, unread, (unsigned long long)limit);
     METRIC_ADD(&c->env->metrics, clients_closed_output, 1);
-    c->doomed = true;
-    loop_add_task(c->env->loop, &c->task);
+    client_doom(c);
 }
 
 static void push_to(struct subscriber *s, struct frame *f)

@@ -72,6 +72,12 @@ static inline bool subscriber_listens(const struct subscriber *s)
     return s->count[CHANNEL_PLAIN] + s->count[CHANNEL_PATTERN] + s->count[CHANNEL_SHARD] > 0;
 }
 
+static inline bool subscriber_is(const struct client *c)
+{
+    return c->extra != NULL && c->extra->subscriber != NULL &&
+           subscriber_listens(c->extra->subscriber);
+}
+
 /* Sets c->subscribed by its dialect and its set. */
 void subscriber_update_mode(struct client *c);
 
@@ -84,6 +90,8 @@ void subscriber_after_long_reply(struct client *c);
 void subscriber_deliver(struct channel *ch, const char *data, size_t len);
 /* Clients that wait for ch to be confirmed are answered with this error line. */
 void subscriber_refused(struct channel *ch, const char *line, size_t len);
+/* The same, and those that had it are closed, as a server does when it takes the right away. */
+void subscriber_revoked(struct channel *ch, const char *line, size_t len);
 /* The wait is unlinked from its channel: it ends. */
 void sub_wait_over(struct sub_wait *w);
 /* All workers know what op has changed. */

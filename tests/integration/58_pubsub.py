@@ -97,13 +97,16 @@ class Dialogue(PubSubCase):
             while b"the end\r\n" not in raw:
                 raw += with_hello.read_raw()
             got.append(raw)
+            with_hello.close()
         return got
 
     def check(self, protocol):
         for lines in self.SCRIPTS:
             if protocol == 3:  # what HELLO and INFO say is not the same on both
                 lines = [x for x in lines if x not in ("HELLO", "HELLO 3", "INFO", "CLIENT ID",
-                                                       "COMMAND COUNT", "AUTH x", "RESET")]
+                                                       "COMMAND COUNT", "AUTH x", "RESET",
+                                                       # its own message may come after the reply
+                                                       "PUBLISH a b")]
             for pipelined in (False, True):
                 with self.subTest(lines=lines, pipelined=pipelined):
                     want, got = self.both(lines, protocol, pipelined)
@@ -365,6 +368,10 @@ class Counts(PubSubCase):
         line = p.cmd("CLIENT", "LIST", "ID", ident).decode()
         self.assertIn(" flags=P ", line)
         self.assertIn(" sub=2 psub=1 ", line)
+        listening = p.cmd("CLIENT", "LIST", "TYPE", "pubsub").decode()
+        self.assertIn("id=%d " % ident, listening)
+        self.assertNotIn(" flags=N ", listening)
+        self.assertNotIn("id=%d " % ident, p.cmd("CLIENT", "LIST", "TYPE", "normal").decode())
 
 
 class Keyspace(PubSubCase):
@@ -723,6 +730,12 @@ class Limits(PubSubCase):
                 self.assertEqual(1, p.cmd("PUBLISH", "may1", "m"))
                 self.message(ok, "may1", b"m")
                 self.expect(c, "SUBSCRIBE may1", [b"subscribe", b"may1", 1])
+                # The right is taken away: a server closes such clients, and so does the proxy.
+                for n in setup.cluster.nodes:
+                    n.ok("ACL", "SETUSER", "limited", "resetchannels", "&else*")
+                with self.assertRaises((Closed, OSError)):
+                    ok.read()
+                self.subscribed(p, "SUBSCRIBE", "else")
         finally:
             for n in setup.cluster.nodes:
                 n.cmd("ACL", "DELUSER", "limited")
