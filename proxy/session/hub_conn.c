@@ -16,6 +16,7 @@ struct hub_cmd {
     struct place *place; /* NULL: PING */
     bool leave;
     uint64_t sent_ms;
+    struct list_node waits; /* of PING: struct sub_wait.of_channel */
 };
 
 static const char *const verbs[CHANNEL_KINDS][2] = {
@@ -61,6 +62,7 @@ static void expect_answer(struct hub_conn *hc, struct place *p, bool leave)
     struct hub_cmd *cmd = xmalloc(sizeof(*cmd));
 
     *cmd = (struct hub_cmd){.place = p, .leave = leave, .sent_ms = clock_ms()};
+    list_init(&cmd->waits);
     *hc->tail = cmd;
     hc->tail = &cmd->next;
     if (hc->conn->state == BECONN_READY)
@@ -87,9 +89,34 @@ void hub_conn_unsubscribe(struct place *p)
     send_command(p, true);
 }
 
-static struct hub_cmd pop(struct hub_conn *hc)
+static void ping(struct hub_conn *hc)
+{
+    hc->pinged_ms = clock_ms();
+    resp_write_array(output(hc), 1);
+    resp_write_text(output(hc), "PING");
+    expect_answer(hc, NULL, false);
+}
+
+void hub_conn_fence(struct hub_conn *hc, struct sub_wait *w)
+{
+    struct hub_cmd *last;
+
+    /* One PING serves all that want one in a turn. */
+    if (hc->head == NULL || !hc->conn->stream.dirty ||
+        CONTAINER_OF(hc->tail, struct hub_cmd, next)->place != NULL)
+        ping(hc);
+    last = CONTAINER_OF(hc->tail, struct hub_cmd, next);
+    list_push(&last->waits, &w->of_channel);
+    w->fenced = true;
+    w->ch->pins++;
+}
+
+/* The oldest command, answered or given up. Its waits are moved to `waits`. */
+static struct hub_cmd pop(struct hub_conn *hc, struct list_node *waits)
 {
     struct hub_cmd *cmd = hc->head, copy = *cmd;
+
+    list_splice(waits, &cmd->waits);
 
     hc->head = cmd->next;
     if (hc->head == NULL)
@@ -135,8 +162,11 @@ static void on_confirmation(struct hub_conn *hc, enum channel_kind kind, bool le
                             const struct resp_item *name)
 {
     if (is_answer(hc, kind, leave, name)) {
-        struct hub_cmd cmd = pop(hc);
+        struct list_node none;
+        struct hub_cmd cmd;
 
+        list_init(&none);
+        cmd = pop(hc, &none);
         if (leave)
             place_left(cmd.place);
         else
@@ -198,20 +228,58 @@ static void on_push(struct beconn *conn, const char *data, size_t len)
         on_message(hc, CHANNEL_PATTERN, &name, &channel, data, len);
 }
 
+static void fences_over(struct list_node *waits)
+{
+    struct list_node *at;
+
+    while ((at = list_pop(waits)) != NULL) {
+        struct sub_wait *w = CONTAINER_OF(at, struct sub_wait, of_channel);
+        struct channel *ch = w->ch;
+
+        sub_wait_over(w);
+        ch->pins--;
+        channel_put(ch);
+    }
+}
+
+/* The connection is gone: what waited for it waits for the channel's next place. */
+static void fences_lost(struct list_node *waits)
+{
+    struct list_node *at, over;
+
+    list_init(&over);
+    while ((at = list_pop(waits)) != NULL) {
+        struct sub_wait *w = CONTAINER_OF(at, struct sub_wait, of_channel);
+        const struct place *p = w->ch->primary;
+
+        if (w->ch->clients == 0 ||
+            (p != NULL && p->conn->conn->state != BECONN_CLOSED && channel_is_live(w->ch))) {
+            list_push(&over, at);
+            continue;
+        }
+        w->fenced = false;
+        w->ch->pins--;
+        list_push(&w->ch->joins, at);
+    }
+    fences_over(&over);
+}
+
 /* PONG, or an error in place of a confirmation. */
 static void on_stray(struct beconn *conn, const struct bereply *reply)
 {
     struct hub_conn *hc = conn->user;
+    struct list_node waits;
     struct hub_cmd cmd;
 
     if (hc->head == NULL || (hc->head->place != NULL && reply->type != '-')) {
         beconn_close(conn, "a reply that nothing asked for");
         return;
     }
-    cmd = pop(hc);
+    list_init(&waits);
+    cmd = pop(hc, &waits);
     if (cmd.place == NULL)
-        return;
-    if (cmd.leave)
+        fences_over(&waits);
+    else if (cmd.leave)
         beconn_close(conn, "the server refuses to end a subscription");
     else
         place_refused(cmd.place, reply);
@@ -232,11 +300,13 @@ static void on_closed(struct beconn *conn)
 {
     struct hub_conn *hc = conn->user;
     struct session_env *env = hc->hub->up->env;
-    struct list_node *at;
+    struct list_node *at, waits;
 
     list_unlink(&hc->link);
+    list_init(&waits);
     while (hc->head != NULL)
-        (void)pop(hc);
+        (void)pop(hc, &waits);
+    fences_lost(&waits);
     while ((at = list_pop(&hc->places)) != NULL) {
         struct place *p = CONTAINER_OF(at, struct place, of_conn);
 
@@ -245,6 +315,8 @@ static void on_closed(struct beconn *conn)
         else
             place_lost(p);
     }
+    while (hc->head != NULL) /* from clients that were answered just now */
+        (void)pop(hc, &waits);
     if (!conn->retired && !hc->hub->stopping) {
         METRIC_ADD(&env->metrics, backend_lost, 1);
         env->hooks->want_refresh(env, hc->hub->up->index);
@@ -271,12 +343,8 @@ void hub_conn_tick(struct hub_conn *hc, uint64_t now_ms)
         beconn_close(hc->conn, "no sign of life within backend.request_timeout");
         return;
     }
-    if (hc->head == NULL && now_ms > hc->pinged_ms + PING_MS) {
-        hc->pinged_ms = now_ms;
-        resp_write_array(output(hc), 1);
-        resp_write_text(output(hc), "PING");
-        expect_answer(hc, NULL, false);
-    }
+    if (hc->head == NULL && now_ms > hc->pinged_ms + PING_MS)
+        ping(hc);
 }
 
 const struct beconn_ops hub_conn_ops = {

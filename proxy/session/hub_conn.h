@@ -12,6 +12,7 @@
 #include "session/hub.h"
 
 struct hub_cmd;
+struct sub_wait;
 
 struct hub_conn {
     struct list_node link; /* hub->conns */
@@ -33,6 +34,10 @@ struct hub_conn *hub_conn_to(struct hub *h, struct node *n);
  */
 void hub_conn_subscribe(struct place *p);
 void hub_conn_unsubscribe(struct place *p);
+
+/* w is over when the server has answered what was sent up to now: messages from before have come.
+ */
+void hub_conn_fence(struct hub_conn *hc, struct sub_wait *w);
 
 /* Timeouts. */
 void hub_conn_tick(struct hub_conn *hc, uint64_t now_ms);

@@ -55,6 +55,15 @@ static uint64_t node_of(const struct request *part)
     return (uint64_t)part->count << 32 | part->first;
 }
 
+/* While slots move, two parts can end at one server: it counts once. */
+static bool is_second(const struct request *parent, const struct request *part)
+{
+    for (const struct request *p = parent->scatter->parts; p != part; p = p->next)
+        if (node_of(p) == node_of(part))
+            return true;
+    return false;
+}
+
 /* The first element of a part's reply; false when it is not of this type: then the reply, an error,
  * has been composed. */
 static bool open_reply(const struct request *part, char type, const char **p, const char **end,
@@ -252,7 +261,7 @@ static void numsub_finish(struct client *c, struct request *parent, struct chain
     count = head.count / 2;
     sums = xcalloc((size_t)count + 1, sizeof(*sums));
     for (const struct request *q = first; q != NULL; q = q->next)
-        if (!add_counts(h, q, a->kind, sums, count, out)) {
+        if (!is_second(parent, q) && !add_counts(h, q, a->kind, sums, count, out)) {
             free(sums);
             return;
         }
@@ -289,6 +298,8 @@ static void numpat_finish(struct client *c, struct request *parent, struct chain
     int64_t sum = 0, n;
 
     for (struct request *q = parent->scatter->parts; q != NULL; q = q->next) {
+        if (is_second(parent, q))
+            continue;
         if (!open_reply(q, ':', &p, &end, &head, out))
             return;
         if (resp_parse_int(head.data, head.len, &n))

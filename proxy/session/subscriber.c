@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "base/log.h"
+#include "session/hub_conn.h"
 
 struct subscriber *subscriber_of(struct client *c)
 {
@@ -67,14 +68,20 @@ static void drop(struct subscription *m)
     channel_put(ch);
 }
 
-static void wait_for(struct sub_op *op, struct channel *ch, struct list_node *list)
+static struct sub_wait *wait_new(struct sub_op *op, struct channel *ch)
 {
     struct sub_wait *w = xcalloc(1, sizeof(*w));
 
     w->op = op;
     w->ch = ch;
-    list_push(list, &w->of_channel);
+    list_init(&w->of_channel);
     list_push(&op->waits, &w->of_op);
+    return w;
+}
+
+static void wait_for(struct sub_op *op, struct channel *ch, struct list_node *list)
+{
+    list_push(list, &wait_new(op, ch)->of_channel);
 }
 
 void subscriber_join(struct sub_op *op, enum channel_kind kind, const char *name, size_t len)
@@ -96,6 +103,8 @@ void subscriber_join(struct sub_op *op, enum channel_kind kind, const char *name
     }
     if (!channel_is_live(ch))
         wait_for(op, ch, &ch->joins);
+    else /* what was published before may still be on its way to us */
+        hub_conn_fence(ch->primary->conn, wait_new(op, ch));
 }
 
 void subscriber_leave(struct sub_op *op, enum channel_kind kind, const char *name, size_t len)
@@ -144,6 +153,7 @@ static void op_free(struct sub_op *op)
         struct channel *ch = w->ch;
 
         list_unlink(&w->of_channel);
+        ch->pins -= w->fenced;
         free(w);
         channel_put(ch);
     }

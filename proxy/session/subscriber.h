@@ -26,6 +26,7 @@ struct sub_wait {
     struct list_node of_channel, of_op;
     struct sub_op *op;
     struct channel *ch;
+    bool fenced; /* by hub_conn_fence, which has pinned ch */
 };
 
 /* One command of the family whose confirmation is not out yet. */
