@@ -171,6 +171,10 @@ static bool deliver(struct beconn *c, const struct bereply *reply)
     if (UNLIKELY(c->state == BECONN_HANDSHAKE))
         return handshake_reply(c, reply);
     if (UNLIKELY(r == NULL)) {
+        if (c->env->ops->stray != NULL) {
+            c->env->ops->stray(c, reply);
+            return c->state != BECONN_CLOSED;
+        }
         beconn_close(c, "a reply that nothing asked for");
         return false;
     }

@@ -48,6 +48,9 @@ struct beconn_ops {
                   bool last);
     /* A RESP3 push frame; never an answer. */
     void (*push)(struct beconn *c, const char *data, size_t len);
+    /* A reply that no bereq waits for, to one who sends without them; NULL: such a one is an error.
+     */
+    void (*stray)(struct beconn *c, const struct bereply *reply);
     /* The handshake succeeded; queued requests leave in this turn. */
     void (*ready)(struct beconn *c);
     /* It is gone, after lost() for each of its requests; c is freed at the end of the turn. */

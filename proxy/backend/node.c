@@ -72,14 +72,14 @@ void node_recovered(struct node *n)
         n->outage_ms = 0;
 }
 
-static struct beconn *open_conn(struct node *n, uint16_t profile)
+static struct beconn *open_conn(struct node *n, struct backend_env *env, uint16_t profile)
 {
     struct beconn *c;
     char name[ADDR_TEXT_MAX];
 
     if (n->target.len == 0 || clock_ms() < n->retry_at_ms)
         return NULL;
-    c = beconn_new(n->env, n, profile);
+    c = beconn_new(env, n, profile);
     if (c == NULL) {
         log_warn("cannot connect to %s: %s", addr_format(&n->addr, name), strerror(errno));
         node_failed(n);
@@ -92,8 +92,14 @@ static struct beconn *open_conn(struct node *n, uint16_t profile)
 struct beconn *node_open_shared(struct node *n, uint16_t profile)
 {
     CHECK_MAGIC(n, NODE_MAGIC);
-    n->shared[profile] = open_conn(n, profile);
+    n->shared[profile] = open_conn(n, n->env, profile);
     return n->shared[profile];
+}
+
+struct beconn *node_open_own(struct node *n, struct backend_env *env, uint16_t profile)
+{
+    CHECK_MAGIC(n, NODE_MAGIC);
+    return open_conn(n, env, profile);
 }
 
 struct beconn *node_lease(struct node *n, uint16_t profile)
@@ -110,7 +116,7 @@ struct beconn *node_lease(struct node *n, uint16_t profile)
     }
     if (n->leased >= n->env->max_leased)
         return NULL;
-    c = open_conn(n, profile);
+    c = open_conn(n, n->env, profile);
     if (c != NULL) {
         c->leased = true;
         n->leased++;

@@ -66,6 +66,10 @@ void node_return(struct beconn **c);
 /* Another node has its place: its connections finish what they have, and close. */
 void node_replaced(struct node *n);
 
+/* A connection of the caller's own, with ops of its own (env); it is ended by beconn_close. NULL
+ * while the node is in back-off. */
+MUST_CHECK struct beconn *node_open_own(struct node *n, struct backend_env *env, uint16_t profile);
+
 /* Takes a connection out of the shared set: it finishes what it has and closes. */
 void node_retire(struct beconn *c);
 

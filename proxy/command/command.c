@@ -42,6 +42,7 @@ enum {
 #define ANY(n, a, fl) ROW(n, a, ANY, NONE, NONE, NONE, fl, 0, 0, 0),
 #define ALL(n, a, fl, m) ROW(n, a, ALL, m, NONE, NONE, fl, 0, 0, 0),
 #define PROXY(n, a, fl, l) ROW(n, a, LOCAL, NONE, NONE, l, fl, 0, 0, 0),
+#define PROXY_KEYS(n, a, fl, l, f, e, s) ROW(n, a, LOCAL, NONE, RANGE, l, fl, f, e, s),
 #define CONTAINER(n, a, fl) ROW(n, a, CONTAINER, NONE, NONE, NONE, fl, 0, 0, 0),
 #define LATER(n, a, fl) ROW(n, a, UNSUPPORTED, NONE, NONE, NONE, fl, 0, 0, 0),
 #define LATER_KEYS(n, a, fl, k, f, e, s) ROW(n, a, UNSUPPORTED, NONE, k, NONE, fl, f, e, s),

@@ -56,6 +56,7 @@ struct config_client {
     uint64_t max_inflight_bytes; /* 64 MiB: unanswered request bytes of one client */
     uint64_t output_pause;       /* 32 MiB unread: its requests are no longer parsed */
     uint64_t output_max;         /* 1 GiB unread: closed */
+    uint64_t output_max_pubsub;  /* 32 MiB unread while it listens to channels: closed */
     uint32_t output_stall_ms;    /* 60 s with unread output and no byte taken: closed */
     uint32_t idle_timeout_ms;    /* 0 = never */
     uint32_t tcp_keepalive_s;    /* 300; 0 = off */

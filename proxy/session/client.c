@@ -10,6 +10,7 @@
 #include "session/long_reply.h"
 #include "session/redirect.h"
 #include "session/scatter.h"
+#include "session/subscriber.h"
 
 #define CLIENT_MAGIC 0xc11e4700u
 /* A merged reply that has to wait for its turn is one block, whose size is a 32-bit number. */
@@ -106,6 +107,7 @@ void client_close(struct client *c)
     c->queued = c->inflight = 0;
     if (c->extra != NULL)
         c->extra->long_reply = NULL;
+    subscriber_free(c);
     client_input_drop(c);
     redirect_stop_waiting(c);
     list_unlink(&c->task.link);
@@ -367,7 +369,7 @@ void client_tick(struct client *c, uint64_t now_ms)
     }
     if (c->queued > 0 || c->stream.out.bytes > 0)
         c->active_s = now_s;
-    if (limits->idle_timeout_ms != 0 && c->queued == 0 &&
+    if (limits->idle_timeout_ms != 0 && c->queued == 0 && !subscriber_is(c) &&
         (uint64_t)(now_s - c->active_s) * 1000 > limits->idle_timeout_ms)
         client_close(c);
 }

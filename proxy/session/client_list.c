@@ -12,6 +12,7 @@
 #include "resp/write.h"
 #include "session/client_gather.h"
 #include "session/local.h"
+#include "session/subscriber.h"
 
 void client_addresses(const struct client *c, char peer[ADDR_TEXT_MAX], char local[ADDR_TEXT_MAX])
 {
@@ -41,20 +42,26 @@ size_t client_line(struct client *c, char line[CLIENT_LINE_MAX])
     uint64_t now_s = clock_wall_ms() / 1000;
     uint32_t partial = c->partial != NULL ? c->partial->block->len - c->partial->start : 0;
     size_t out = c->stream.out.bytes;
+    const struct subscriber *s = names->subscriber;
     int n;
 
     client_addresses(c, peer, local);
     n = snprintf(line, CLIENT_LINE_MAX,
                  "id=%" PRIu64 " addr=%s laddr=%s fd=%d name=%.128s age=%" PRIu64 " idle=%" PRIu64
-                 " flags=%s db=%u sub=0 psub=0 ssub=0 multi=-1 qbuf=%u qbuf-free=0"
+                 " flags=%s db=%u sub=%u psub=%u ssub=%u multi=-1 qbuf=%u qbuf-free=0"
                  " argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=%u omem=%zu tot-mem=%zu events=r"
                  " cmd=%s user=%s redir=-1 resp=%u lib-name=%.64s lib-ver=%.64s\n",
                  c->id, peer, local, stream_fd(&c->stream), or_empty(names->name),
                  now_s - MIN((uint64_t)c->created_s, now_s),
                  (uint64_t)(uint32_t)(c->env->loop->now_ms / 1000 - c->active_s),
-                 names->no_evict ? "e" : "N", c->env->profiles.profiles[c->profile].db, partial,
-                 c->queued, out, sizeof(*c) + partial + out, command_table[c->last_command].name,
-                 client_user(c), c->proto, or_empty(names->lib_name), or_empty(names->lib_ver));
+                 s != NULL && subscriber_listens(s) ? "P"
+                 : names->no_evict                  ? "e"
+                                                    : "N",
+                 c->env->profiles.profiles[c->profile].db, s != NULL ? s->count[CHANNEL_PLAIN] : 0,
+                 s != NULL ? s->count[CHANNEL_PATTERN] : 0, s != NULL ? s->count[CHANNEL_SHARD] : 0,
+                 partial, c->queued, out, sizeof(*c) + partial + out,
+                 command_table[c->last_command].name, client_user(c), c->proto,
+                 or_empty(names->lib_name), or_empty(names->lib_ver));
     return MIN((size_t)n, (size_t)CLIENT_LINE_MAX - 1);
 }
 
@@ -63,12 +70,17 @@ size_t client_line(struct client *c, char line[CLIENT_LINE_MAX])
 struct list_query {
     size_t id_count; /* 0: all */
     bool none;       /* TYPE of clients that a proxy has none of */
+    enum {
+        LIST_ANY,
+        LIST_NORMAL,
+        LIST_PUBSUB
+    } type;
     int64_t ids[];
 };
 
 static bool wanted(const struct list_query *q, const struct client *c)
 {
-    if (q->none)
+    if (q->none || (q->type != LIST_ANY && subscriber_is(c) != (q->type == LIST_PUBSUB)))
         return false;
     for (size_t i = 0; i < q->id_count; i++)
         if (q->ids[i] == (int64_t)c->id)
@@ -108,9 +120,13 @@ static struct list_query *parse_query(const struct resp_request *r, struct chain
         return q;
     if (resp_arg_is(r, 2, "type") && r->argc == 4) {
         if (resp_arg_is(r, 3, "master") || resp_arg_is(r, 3, "replica") ||
-            resp_arg_is(r, 3, "slave") || resp_arg_is(r, 3, "pubsub"))
+            resp_arg_is(r, 3, "slave"))
             q->none = true;
-        else if (!resp_arg_is(r, 3, "normal")) {
+        else if (resp_arg_is(r, 3, "pubsub"))
+            q->type = LIST_PUBSUB;
+        else if (resp_arg_is(r, 3, "normal"))
+            q->type = LIST_NORMAL;
+        else {
             resp_write_error(out, "ERR Unknown client type '%.*s'",
                              (int)MIN(resp_arg_len(r, 3), 128u), resp_arg_ptr(r, 3));
             goto failed;

@@ -8,6 +8,7 @@
 #include "session/error.h"
 #include "session/forward.h"
 #include "session/local.h"
+#include "session/pubsub.h"
 #include "session/scatter.h"
 #include "session/scripts.h"
 #include "session/single.h"
@@ -386,6 +387,8 @@ enum dispatch_result dispatch_request(struct client *c, const struct resp_reques
         return unknown_subcommand(c, cmd, r);
     if (UNLIKELY(!command_arity_ok(cmd, r->argc)))
         return wrong_arity(c, cmd);
+    if (UNLIKELY(c->subscribed) && pubsub_refuses(c, cmd))
+        return DISPATCH_DONE;
     switch ((enum command_route)cmd->route) {
     case ROUTE_KEYS:
     case ROUTE_SPLIT:

@@ -4,6 +4,8 @@
 #include "resp/number.h"
 #include "resp/write.h"
 #include "session/error.h"
+#include "session/pubsub.h"
+#include "session/subscriber.h"
 
 static local_fn *const handlers[LOCAL_COUNT] = {
 #define LOCAL(name) [LOCAL_##name] = local_##name,
@@ -32,6 +34,8 @@ enum dispatch_result local_dispatch(struct client *c, const struct command *cmd,
     /* ECHO, PING: what would be stored behind requests under way has no other bound. */
     if (UNLIKELY(r->len > c->env->config->backend.large_request) && dispatch_barrier(c))
         return DISPATCH_WAIT;
+    if ((cmd->flags & CMD_PUBSUB) != 0 && pubsub_must_wait(c, cmd, r))
+        return DISPATCH_WAIT;
     chain_init(&out);
     handlers[cmd->local](c, cmd, r, &out);
     if (out.bytes > 0)
@@ -56,6 +60,7 @@ void local_set_proto(struct client *c, uint8_t proto)
     CHECK(profile >= 0); /* a database is selected for both dialects */
     c->proto = proto;
     c->profile = (uint16_t)profile;
+    subscriber_update_mode(c);
 }
 
 #define HANDLER(name)                                                                              \
@@ -68,6 +73,8 @@ HANDLER(PING)
     UNUSED;
     if (r->argc > 2)
         local_arity_error(cmd, out);
+    else if (c->subscribed)
+        pubsub_write_pong(r, out);
     else if (r->argc == 2)
         resp_write_bulk(out, resp_arg_ptr(r, 1), resp_arg_len(r, 1));
     else
@@ -89,8 +96,10 @@ HANDLER(QUIT)
 HANDLER(RESET)
 {
     UNUSED;
+    subscriber_free(c);
     c->proto = 2;
     c->profile = c->up->base_profile[0];
+    subscriber_update_mode(c);
     c->in_multi = false;
     if (c->extra != NULL) {
         free(c->extra->name);

@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "session/subscriber.h"
 
 /* Output that a client may have unread before the connection of its long reply stops being read. */
 #define AHEAD_BYTES (256 * 1024)
@@ -105,6 +106,7 @@ bool long_reply_at_head(struct client *c, struct request *r)
     }
     end(l);
     r->data = NULL;
+    subscriber_after_long_reply(c);
     return true;
 }
 

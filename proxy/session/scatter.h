@@ -35,7 +35,6 @@ void scatter_keys(struct client *c, const struct command *cmd, const struct resp
 
 /* Sends the request as it is to every master. */
 void scatter_masters(struct client *c, const struct command *cmd, const struct resp_request *r);
-
 /* For commands made of several steps: a parent at the end of c's queue without parts yet. */
 struct request *scatter_open(struct client *c, const struct command *cmd, scatter_finish_fn *finish,
                              void *data);

@@ -3,6 +3,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "session/hub.h"
 
 /* A node that no map names keeps its connections so long, for answers under way and late ASKs. */
 #define SWEEP_MS 1000
@@ -45,6 +46,7 @@ void upstream_free(struct upstream **p)
     struct list_node *at, *tmp;
 
     *p = NULL;
+    hub_free(&u->hub);
     LIST_FOREACH (at, tmp, &u->nodes) {
         struct node *n = CONTAINER_OF(at, struct node, link);
 
@@ -195,6 +197,8 @@ void upstream_adopt(struct upstream *u, struct slotmap *m)
     free(old_nodes);
     slotmap_unref(&old);
     u->sweep_ms = u->env->loop->now_ms + SWEEP_MS;
+    if (u->hub != NULL)
+        hub_on_map(u->hub);
 }
 
 struct node *upstream_any_master(const struct upstream *u, uint64_t seed)
@@ -240,6 +244,8 @@ void upstream_tick(struct upstream *u, uint64_t now_ms)
 
     LIST_FOREACH (at, tmp, &u->nodes)
         node_tick(CONTAINER_OF(at, struct node, link), now_ms);
+    if (u->hub != NULL)
+        hub_tick(u->hub, now_ms);
     if (u->sweep_ms != 0 && now_ms >= u->sweep_ms) {
         u->sweep_ms = now_ms + SWEEP_MS;
         sweep(u);

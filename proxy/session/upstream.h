@@ -25,7 +25,8 @@ struct upstream {
     struct node *route[SLOT_COUNT];   /* NULL: nobody claims the slot */
     uint32_t slot_epoch[SLOT_COUNT];  /* when the route last changed */
     uint8_t unstable[SLOT_COUNT / 8]; /* has answered ASK or TRYAGAIN, or the map says so */
-    uint64_t sweep_ms;                /* nodes that no map names are closed after this */
+    struct hub *hub;   /* NULL until a channel is listened to, here or in another worker */
+    uint64_t sweep_ms; /* nodes that no map names are closed after this */
 };
 
 struct upstream *upstream_new(struct session_env *env, size_t index);

@@ -318,7 +318,7 @@ class Refused(Case):
     """What needs a later stage says so in one way, and never half does it."""
     LINES = ["BLPOP a 1", "BRPOP a 1", "BRPOPLPUSH {a} {a}b 1", "BLMOVE {a} {a}b LEFT LEFT 1",
              "BLMPOP 1 1 a LEFT", "BZPOPMIN a 1", "BZPOPMAX a 1", "BZMPOP 1 1 a MIN", "WATCH a",
-             "SUBSCRIBE c", "PSUBSCRIBE c*", "SSUBSCRIBE c", "MONITOR"]
+             "MONITOR"]
 
     def setUp(self):
         if STANDIN:

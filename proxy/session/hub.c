@@ -1,0 +1,185 @@
+#include "session/hub.h"
+
+#include "base/alloc.h"
+#include "base/crc16.h"
+#include "session/error.h"
+#include "session/hub_conn.h"
+#include "session/subscriber.h"
+
+static void run_task(struct loop_task *t);
+
+struct hub *hub_of(struct upstream *u)
+{
+    struct hub *h = u->hub;
+
+    if (h != NULL)
+        return h;
+    h = u->hub = xcalloc(1, sizeof(*h));
+    h->up = u;
+    h->backend = u->env->backend;
+    h->backend.ops = &hub_conn_ops;
+    list_init(&h->wanted);
+    list_init(&h->patterns);
+    list_init(&h->lost);
+    list_init(&h->dirty);
+    list_init(&h->conns);
+    list_init(&h->settling);
+    list_init(&h->task.link);
+    h->task.run = run_task;
+    return h;
+}
+
+/* --- channels --- */
+
+static uint64_t channel_hash(enum channel_kind kind, const char *name, size_t len)
+{
+    return table_hash((uint64_t)kind, name, len);
+}
+
+struct channel *hub_find(const struct hub *h, enum channel_kind kind, const char *name, size_t len)
+{
+    struct table_node *n = table_first(&h->channels, channel_hash(kind, name, len));
+
+    for (; n != NULL; n = table_next(n)) {
+        struct channel *ch = CONTAINER_OF(n, struct channel, link);
+
+        if (ch->kind == kind && ch->len == len && memcmp(ch->name, name, len) == 0)
+            return ch;
+    }
+    return NULL;
+}
+
+static bool has_prefix(const char *name, size_t len, const char *prefix)
+{
+    size_t n = strlen(prefix);
+
+    return len >= n && memcmp(name, prefix, n) == 0;
+}
+
+/* True when a pattern can match a name that begins with `text`: the pattern is followed as far as
+ * its plain characters go; whatever comes at its first special one may match the rest. */
+static bool can_begin_with(const char *pattern, size_t len, const char *text)
+{
+    size_t i = 0;
+
+    for (; i < len && *text != '\0'; i++, text++) {
+        if (strchr("*?[\\", pattern[i]) != NULL && pattern[i] != '\0')
+            return true;
+        if (pattern[i] != *text)
+            return false;
+    }
+    return *text == '\0' || i < len;
+}
+
+static bool is_about_keys(enum channel_kind kind, const char *name, size_t len)
+{
+    if (kind == CHANNEL_PLAIN)
+        return has_prefix(name, len, "__keyspace@") || has_prefix(name, len, "__keyevent@");
+    return kind == CHANNEL_PATTERN &&
+           (can_begin_with(name, len, "__keyspace@") || can_begin_with(name, len, "__keyevent@"));
+}
+
+struct channel *hub_channel(struct hub *h, enum channel_kind kind, const char *name, size_t len)
+{
+    struct channel *ch = hub_find(h, kind, name, len);
+
+    if (ch != NULL)
+        return ch;
+    ch = xcalloc(1, sizeof(*ch) + len);
+    ch->hub = h;
+    ch->kind = (uint8_t)kind;
+    ch->everywhere = is_about_keys(kind, name, len);
+    ch->slot = key_slot(name, len);
+    ch->len = (uint32_t)len;
+    memcpy(ch->name, name, len);
+    ch->shares = xcalloc(h->up->env->worker_count, sizeof(*ch->shares));
+    list_init(&ch->subs);
+    list_init(&ch->places);
+    list_init(&ch->joins);
+    list_init(&ch->leaves);
+    list_init(&ch->wanted_link);
+    list_init(&ch->pattern_link);
+    list_init(&ch->lost_link);
+    list_init(&ch->dirty_link);
+    table_add(&h->channels, &ch->link, channel_hash(kind, name, len));
+    if (kind == CHANNEL_PATTERN)
+        list_push(&h->patterns, &ch->pattern_link);
+    return ch;
+}
+
+static void channel_free(struct channel *ch)
+{
+    list_unlink(&ch->wanted_link);
+    list_unlink(&ch->pattern_link);
+    list_unlink(&ch->lost_link);
+    list_unlink(&ch->dirty_link);
+    table_remove(&ch->hub->channels, &ch->link);
+    free(ch->shares);
+    free(ch);
+}
+
+void channel_put(struct channel *ch)
+{
+    if (ch->clients == 0 && ch->sharers == 0 && ch->pins == 0 && list_empty(&ch->places) &&
+        list_empty(&ch->joins) && list_empty(&ch->leaves) && !list_linked(&ch->dirty_link))
+        channel_free(ch);
+}
+
+/* --- time --- */
+
+static void run_task(struct loop_task *t)
+{
+    struct hub *h = CONTAINER_OF(t, struct hub, task);
+
+    hub_retry_lost(h);
+    hub_tell(h);
+}
+
+/* Clients that have waited for a confirmation for backend.ride_through get an error. */
+static bool refuse_one(struct hub *h, uint64_t now_ms)
+{
+    uint32_t limit = h->up->env->config->backend.ride_through_ms;
+    char text[128];
+    int n = snprintf(text, sizeof(text), "-%s\r\n", error_text(ERROR_CLUSTERDOWN));
+
+    for (struct list_node *at = h->wanted.next; at != &h->wanted; at = at->next) {
+        struct channel *ch = CONTAINER_OF(at, struct channel, wanted_link);
+
+        if (!list_empty(&ch->joins) && ch->lost_ms != 0 && now_ms > ch->lost_ms + limit) {
+            subscriber_refused(ch, text, (size_t)n);
+            return true;
+        }
+    }
+    return false;
+}
+
+void hub_tick(struct hub *h, uint64_t now_ms)
+{
+    struct list_node *at, *tmp;
+
+    hub_retry_lost(h);
+    while (refuse_one(h, now_ms))
+        ;
+    LIST_FOREACH (at, tmp, &h->conns)
+        hub_conn_tick(CONTAINER_OF(at, struct hub_conn, link), now_ms);
+}
+
+void hub_free(struct hub **p)
+{
+    struct hub *h = *p;
+    struct list_node *at, *tmp;
+
+    *p = NULL;
+    if (h == NULL)
+        return;
+    h->stopping = true;
+    LIST_FOREACH (at, tmp, &h->conns)
+        beconn_close(CONTAINER_OF(at, struct hub_conn, link)->conn, NULL);
+    list_unlink(&h->task.link);
+    for (size_t i = 0; i < h->channels.size; i++)
+        while (h->channels.buckets[i] != NULL)
+            channel_free(CONTAINER_OF(h->channels.buckets[i], struct channel, link));
+    table_deinit(&h->channels);
+    table_deinit(&h->subscriptions);
+    free(h);
+}

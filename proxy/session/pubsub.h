@@ -1,0 +1,20 @@
+/*
+ * pubsub.h - the commands of publish and subscribe as others meet them.
+ * Layer: session. Thread: one worker.
+ */
+#ifndef SESSION_PUBSUB_H
+#define SESSION_PUBSUB_H
+
+#include "session/dispatch.h"
+
+/* True: the command has to wait for earlier ones of its client; a hold is set. */
+MUST_CHECK bool pubsub_must_wait(struct client *c, const struct command *cmd,
+                                 const struct resp_request *r);
+
+/* A RESP2 client that listens may say little else. True: cmd was answered with Redis's error. */
+MUST_CHECK bool pubsub_refuses(struct client *c, const struct command *cmd);
+
+/* PING's answer while c->subscribed. */
+void pubsub_write_pong(const struct resp_request *r, struct chain *out);
+
+#endif
