@@ -1,5 +1,5 @@
-"""Nothing waits for ever, nothing is repeated without end, no client harms another: each test is one
-way in which that could go wrong, on cue from a fake cluster of its own."""
+"""Nothing waits for ever, nothing is repeated without end, no client harms another: each test is
+one way in which that could go wrong, on cue from a fake cluster of its own."""
 import os
 import random
 import re
@@ -10,9 +10,9 @@ import time
 import unittest
 
 from harness import fake
-from harness.case import Case, raw_exchange
+from harness.case import Case
 from harness.fake import PASS, FakeCluster
-from harness.proxy import BINARY, SANITIZER, STANDIN, TROUBLE, Proxy, grace, scaled
+from harness.proxy import BINARY, SANITIZER, STANDIN, TROUBLE, Proxy, grace
 from harness.resp import OK, PONG, Closed, Error, encode, show
 from harness.servers import Server, free_port, scratch
 
@@ -112,7 +112,8 @@ class Neighbour:
             len(self.bad), self.done, show(self.command)))
         case.assertGreater(self.done, 20, "how often the neighbour was served")
         case.assertLess(self.slowest, grace(slowest),
-                        "seconds, the slowest of a neighbour's %d %s" % (self.done, self.command[0]))
+                        "seconds, the slowest of a neighbour's %d %s" % (
+                            self.done, self.command[0]))
 
 
 class Endings(StallCase):
@@ -188,31 +189,30 @@ class Endings(StallCase):
         self.serves_others()
 
     def test_client_list_while_the_process_ends(self):
-        """CLIENT LIST asks the other worker, which is waiting for its own clients to end."""
+        """One worker still has a request to answer, the other one has none and ends: it is asked
+        all the same."""
         p = self.serve(PATIENT, workers=2)
         key = self.cluster.key_on(0)
         self.first.rule("GET", fake.delayed(1.5), key=key)
         conns = [self.client() for _ in range(4)]
         for c in conns:
             self.expect(c, "PING", PONG)
+        c = conns[1]
         sent = encode("GET", key) + encode("CLIENT", "LIST")
-        for c in conns[:2]:
-            c.send(sent)
+        c.send(sent)
         time.sleep(0.3)
         begin = time.monotonic()
         p.terminate()
-        for c in conns[:2]:
-            self.assertIsNone(self.reply(c, sent))
-            got = self.reply(c, sent)
-            self.assertIsInstance(got, bytes, "the reply to CLIENT LIST")
-            self.assertIn(b"addr=%s " % c.local_addr.encode(), got, "the client itself")
+        self.assertIsNone(self.reply(c, sent))
+        got = self.reply(c, sent)
+        self.assertIsInstance(got, bytes, "the reply to CLIENT LIST")
+        self.assertIn(b"addr=%s " % c.local_addr.encode(), got, "the client itself")
         status = p.wait_exit(grace(20))
         took = time.monotonic() - begin
         p.check = False  # it has ended: what stop() would look at is looked at here
         self.assertEqual(0, status, p.log_text()[-3000:])
         self.assertIsNone(TROUBLE.search(p.log_text()), p.log_text()[-6000:])
-        # Two GETs of 1.5 s, one after the other on the same connection.
-        self.assertLess(took, grace(6), "seconds from SIGTERM to the end")
+        self.assertLess(took, grace(5), "seconds from SIGTERM to the end")
 
 
 class Neighbours(StallCase):
@@ -234,8 +234,8 @@ class Neighbours(StallCase):
             time.sleep(0.2)
             c = self.client()
             for _ in range(3):
-                self.expect_error(c, ["MGET", a, b], "ERR KEYWAY a part of a merged answer is larger "
-                                  "than client.output_max")
+                self.expect_error(c, ["MGET", a, b], "ERR KEYWAY a part of a merged answer is "
+                                  "larger than client.output_max")
             self.expect(c, ["MGET", b, counter + ":none"], [None, None])
             time.sleep(0.3)
         n.undisturbed(self, 2)
@@ -244,6 +244,8 @@ class Neighbours(StallCase):
         self.assertEqual(3, self.first.calls("MGET", a), "how often 3 MGETs of it were sent")
 
     def test_memory_max_closes_the_one_that_holds_most(self):
+        if SANITIZER:
+            self.skipTest("only the release build's allocator tells how much is in use")
         self.serve("memory_max: 48MiB\n"
                    "client:\n  output_pause: 1GiB\n  max_inflight_bytes: 64MiB\n")
         key = self.cluster.key_on(0)
@@ -305,32 +307,41 @@ class Order(StallCase):
 
 class Idle(StallCase):
     def test_idle_timeout_spares_who_waits_or_reads(self):
-        self.serve("client:\n  idle_timeout: 1000ms\n" + PATIENT)
+        """The time counts from the last answer that was waited for, or the last byte taken."""
+        self.serve("client:\n  idle_timeout: 2000ms\n" + PATIENT)
         slow, big = self.cluster.key_on(0), self.cluster.key_on(1)
-        value = random.Random(65).randbytes(16 * MIB)
+        value, count = random.Random(65).randbytes(900000), 20
         self.second.store[big.encode()] = value
-        self.first.rule("GET", fake.delayed(3.2), key=slow)
+        self.first.rule("GET", fake.delayed(4), key=slow)
         waiting, reading = self.client(), self.client(rcvbuf=65536)
         waiting.send(encode("GET", slow))
-        reading.send(encode("GET", big))
-        parts, count = [], 0
-        want = b"$%d\r\n%s\r\n" % (len(value), value)
+        reading.send(encode("GET", big) * count)
+        want = (b"$%d\r\n%s\r\n" % (len(value), value)) * count
+        got = bytearray()
+
+        def take(size):
+            try:
+                piece = reading.sock.recv(size)
+            except OSError as e:
+                self.fail("%r after %d of %d bytes" % (e, len(got), len(want)))
+            if not piece:
+                self.fail("closed after %d of %d bytes and %.1f s of reading" % (
+                    len(got), len(want), time.monotonic() - begin))
+            got.extend(piece)
         begin = time.monotonic()
-        while time.monotonic() - begin < 3.5:
-            piece = reading.sock.recv(16 * KIB)
-            self.assertTrue(piece, "closed after %d of %d bytes and %.1f s of reading" % (
-                count, len(want), time.monotonic() - begin))
-            parts.append(piece)
-            count += len(piece)
+        while time.monotonic() - begin < 3.9:
+            take(16 * KIB)
             time.sleep(0.05)
-        self.assertLess(count, len(want) // 2, "bytes read slowly, or this shows nothing")
-        while count < len(want):
-            piece = reading.sock.recv(MIB)
-            self.assertTrue(piece, "closed after %d of %d bytes" % (count, len(want)))
-            parts.append(piece)
-            count += len(piece)
-        self.assertTrue(b"".join(parts) == want, "the reply read slowly differs")
-        self.assertIsNone(self.reply(waiting, encode("GET", slow)), "a reply after 3.2 s")
+        self.assertLess(len(got), len(want) // 4, "bytes read slowly, or this shows nothing")
+        self.assertIsNone(self.reply(waiting, encode("GET", slow)), "a reply after 4 s")
+        if not SANITIZER:  # a busy machine may let the second pass
+            time.sleep(1.2)
+            waiting.send(encode("PING"))
+            self.assertEqual(PONG, self.reply(waiting, encode("PING")),
+                             "1.2 s after that reply, idle_timeout being 2 s")
+        while len(got) < len(want):
+            take(MIB)
+        self.assertTrue(got == want, "the replies read slowly differ")
         for c in (waiting, reading):  # and now they are idle
             self.assertEqual(b"", c.read_until_closed(grace(8)))
 
@@ -528,8 +539,9 @@ class Whole(StallCase):
         value = bytes(rng.choice(b"abcdefghijklmnopqrstuvwxyz0123456789") for _ in range(60000))
         keys = b" ".join(b"key%d" % i for i in range(6500))
         lines = [b"SET inline " + value, b"SET inline \"" + value[:-8] + b"\\x00 \\n\"",
-                 b"EXISTS " + keys, b"ECHO " + value, b"MSET " + b" ".join(
-                     b"m%d %d" % (i, i) for i in range(5000)), b"   SET  inline  '" + value + b"'  "]
+                 b"EXISTS " + keys, b"ECHO " + value,
+                 b"MSET " + b" ".join(b"m%d %d" % (i, i) for i in range(5000)),
+                 b"   SET  inline  '" + value + b"'  "]
         for line in lines:
             for end in (b"\n", b"\r\n"):
                 whole = line + end
