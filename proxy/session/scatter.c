@@ -121,19 +121,31 @@ struct request *scatter_add_to(struct client *c, struct request *parent, struct 
     return p;
 }
 
+/* A slot by which a part reaches the owner of slot s: the first of its slots that no MOVED has
+ * taken to somebody else since the map was made. */
+static uint16_t slot_of_owner(const struct upstream *u, uint16_t s)
+{
+    const struct slotmap *m = u->map;
+
+    for (uint32_t at = s; at < SLOT_COUNT; at++)
+        if (m->owner[at] == m->owner[s] && u->route[at] == u->map_nodes[m->owner[s]])
+            return (uint16_t)at;
+    return s;
+}
+
 void scatter_add_masters(struct client *c, struct request *parent, const char *bytes, uint32_t len)
 {
     const struct slotmap *m = c->up->map;
     uint16_t slot = 0;
 
-    /* A master is addressed by its first slot, so that a part finds the way to its successor. */
+    /* A master is addressed by a slot of it, so that a part finds the way to its successor. */
     for (uint32_t s = 0, seen = 0; s < SLOT_COUNT && seen < m->node_count; s++) {
         bool first = m->owner[s] != NODE_NONE;
 
         for (struct request *p = parent->scatter->parts; first && p != NULL; p = p->next)
             first = m->owner[p->slot] != m->owner[s];
         if (first) {
-            scatter_add(c, parent, (uint16_t)s, bytes, len);
+            scatter_add(c, parent, slot_of_owner(c->up, (uint16_t)s), bytes, len);
             seen++;
         }
         s = slotmap_range_end(m, (uint16_t)s);
