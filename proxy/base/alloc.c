@@ -1,7 +1,5 @@
 #include "base/alloc.h"
 
-#include <stdarg.h>
-
 #ifdef KEYWAY_JEMALLOC
 #include <jemalloc/jemalloc.h>
 
@@ -58,19 +56,28 @@ char *xstrdup(const char *s)
     return xstrndup(s, strlen(s));
 }
 
-char *xasprintf(const char *fmt, ...)
+char *xvasprintf(const char *fmt, va_list ap)
 {
-    va_list ap;
+    va_list again;
     int n;
     char *p;
 
-    va_start(ap, fmt);
-    n = vsnprintf(NULL, 0, fmt, ap);
-    va_end(ap);
+    va_copy(again, ap);
+    n = vsnprintf(NULL, 0, fmt, again);
+    va_end(again);
     CHECK(n >= 0);
     p = xmalloc((size_t)n + 1);
-    va_start(ap, fmt);
     vsnprintf(p, (size_t)n + 1, fmt, ap);
+    return p;
+}
+
+char *xasprintf(const char *fmt, ...)
+{
+    va_list ap;
+    char *p;
+
+    va_start(ap, fmt);
+    p = xvasprintf(fmt, ap);
     va_end(ap);
     return p;
 }

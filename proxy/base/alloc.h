@@ -9,6 +9,8 @@
 #ifndef BASE_ALLOC_H
 #define BASE_ALLOC_H
 
+#include <stdarg.h>
+
 #include "base/check.h"
 
 void *xmalloc(size_t size);
@@ -19,6 +21,7 @@ char *xstrdup(const char *s);
 char *xstrndup(const char *s, size_t n);
 /* printf into a new string; the caller frees it. */
 char *xasprintf(const char *fmt, ...) PRINTF_LIKE(1, 2);
+char *xvasprintf(const char *fmt, va_list ap) PRINTF_LIKE(1, 0);
 
 /* Bytes the allocator holds for the program now; 0 where it cannot tell (sanitizer builds). */
 size_t alloc_used_bytes(void);

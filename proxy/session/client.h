@@ -18,8 +18,7 @@ enum client_hold {
     HOLD_BARRIER = 1 << 1,  /* its queue must be empty first */
     HOLD_PIPELINE = 1 << 2, /* client.max_pipeline or client.max_inflight_bytes */
     HOLD_OUTPUT = 1 << 3,   /* client.output_pause */
-    HOLD_BACKEND = 1 << 4,  /* backend.max_inflight_bytes of the connection it needs */
-    HOLD_PAUSE = 1 << 5,    /* CLIENT PAUSE */
+    HOLD_PAUSE = 1 << 4,    /* CLIENT PAUSE */
 };
 
 /* Bytes of an unfinished request, or of requests that wait for a hold to end. */

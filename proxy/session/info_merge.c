@@ -233,15 +233,9 @@ void info_text_set(struct info_text *t, const char *section, const char *field, 
 {
     char *value;
     va_list ap;
-    int n;
 
     va_start(ap, fmt);
-    n = vsnprintf(NULL, 0, fmt, ap);
-    va_end(ap);
-    CHECK(n >= 0);
-    value = xmalloc((size_t)n + 1);
-    va_start(ap, fmt);
-    vsnprintf(value, (size_t)n + 1, fmt, ap);
+    value = xvasprintf(fmt, ap);
     va_end(ap);
     set_value(t, section, field, value);
 }

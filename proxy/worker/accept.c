@@ -6,14 +6,13 @@
 #include "base/alloc.h"
 #include "base/log.h"
 #include "net/sock.h"
+#include "session/error.h"
 
 #define BACKLOG 4096
 /* Connections taken in one turn, so that a storm of them does not keep signals waiting. */
 #define ACCEPT_BURST 64
 /* Without descriptors left the listener rests for so long instead of spinning. */
 #define EMFILE_PAUSE_S 0.1
-
-static const char refused[] = "-ERR max number of clients reached\r\n";
 
 struct listener {
     struct ev_io io;
@@ -32,13 +31,21 @@ struct acceptor {
     struct listener listeners[];
 };
 
+static void refuse(int fd)
+{
+    char line[64];
+    int n = snprintf(line, sizeof(line), "-%s\r\n", error_text(ERROR_MAX_CLIENTS));
+
+    (void)!write(fd, line, (size_t)n);
+    close(fd);
+}
+
 static void take(struct acceptor *a, struct listener *l, int fd)
 {
     if (workers_clients(a->workers) >= a->config->client.max_clients) {
         log_warn("client refused: client.max_clients (%u) are connected",
                  a->config->client.max_clients);
-        (void)!write(fd, refused, sizeof(refused) - 1);
-        close(fd);
+        refuse(fd);
         return;
     }
     workers_give_client(a->workers, fd, a->next_id++, (uint16_t)(l - a->listeners));
