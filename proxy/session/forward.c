@@ -312,6 +312,7 @@ static void on_ready(struct beconn *conn)
 {
     struct upstream *u = conn->node->user;
 
+    u->known = u->known || conn->node->version[0] != '\0';
     lower_limits(u->env, conn->node);
     redirect_wake(u->env);
 }

@@ -169,6 +169,31 @@ static void retire_replaced(struct upstream *u, const struct slotmap *old, struc
     }
 }
 
+struct node *upstream_any_master(const struct upstream *u, uint64_t seed)
+{
+    const struct slotmap *m = u->map;
+    size_t masters = 0, wanted;
+
+    for (size_t i = 0; i < m->node_count; i++)
+        masters += m->nodes[i].is_master && m->nodes[i].slots > 0;
+    if (masters == 0)
+        return NULL;
+    wanted = seed % masters;
+    for (size_t i = 0; i < m->node_count; i++)
+        if (m->nodes[i].is_master && m->nodes[i].slots > 0 && wanted-- == 0)
+            return u->map_nodes[i];
+    return NULL;
+}
+
+/* Clients ask for the servers' version in their first request, HELLO: a connection tells it. */
+static void get_known(struct upstream *u)
+{
+    struct node *n = u->known ? NULL : upstream_any_master(u, u->env->worker);
+
+    if (n != NULL)
+        (void)node_shared(n, u->base_profile[0]);
+}
+
 void upstream_adopt(struct upstream *u, struct slotmap *m)
 {
     struct slotmap *old;
@@ -199,22 +224,7 @@ void upstream_adopt(struct upstream *u, struct slotmap *m)
     u->sweep_ms = u->env->loop->now_ms + SWEEP_MS;
     if (u->hub != NULL)
         hub_on_map(u->hub);
-}
-
-struct node *upstream_any_master(const struct upstream *u, uint64_t seed)
-{
-    const struct slotmap *m = u->map;
-    size_t masters = 0, wanted;
-
-    for (size_t i = 0; i < m->node_count; i++)
-        masters += m->nodes[i].is_master && m->nodes[i].slots > 0;
-    if (masters == 0)
-        return NULL;
-    wanted = seed % masters;
-    for (size_t i = 0; i < m->node_count; i++)
-        if (m->nodes[i].is_master && m->nodes[i].slots > 0 && wanted-- == 0)
-            return u->map_nodes[i];
-    return NULL;
+    get_known(u);
 }
 
 /* Nodes that the map does not name and no slot is overridden to. */
@@ -244,6 +254,7 @@ void upstream_tick(struct upstream *u, uint64_t now_ms)
 
     LIST_FOREACH (at, tmp, &u->nodes)
         node_tick(CONTAINER_OF(at, struct node, link), now_ms);
+    get_known(u);
     if (u->hub != NULL)
         hub_tick(u->hub, now_ms);
     if (u->sweep_ms != 0 && now_ms >= u->sweep_ms) {

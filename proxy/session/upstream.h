@@ -20,6 +20,7 @@ struct upstream {
     struct node **map_nodes; /* by index in the map */
     size_t map_node_count;
     bool single; /* all keys are on one server */
+    bool known;  /* a server has said its version */
     uint32_t epoch;
     uint16_t base_profile[2];         /* RESP2 and RESP3 with the configured credentials */
     struct node *route[SLOT_COUNT];   /* NULL: nobody claims the slot */
@@ -62,7 +63,9 @@ MUST_CHECK int upstream_profile(struct upstream *u, uint8_t proto, uint16_t db);
  * when there is none. */
 struct node *upstream_any_master(const struct upstream *u, uint64_t seed);
 
-/* The lowest redis_version of its servers as far as they are known; "0.0.0" before the first. */
+/* The lowest redis_version of its servers as far as they are known; "0.0.0" while u->known is
+ * false. (From the first map on a connection is opened for it, without waiting for a client's
+ * need.) */
 const char *upstream_version(const struct upstream *u);
 
 /* Timeouts of its connections; closes nodes that are no longer named. */

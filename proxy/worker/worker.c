@@ -64,25 +64,66 @@ static const struct session_hooks session_hooks = {
     .gather = gather,
 };
 
-/* --- messages: a receiver that has ended passes no owner, and they only free themselves --- */
+/* --- clients --- */
+
+/* For so long after the start new clients wait for the servers' version: most ask for it at once.
+ */
+#define EARLY_MS 500
 
 struct client_mail {
     struct mail mail;
     int fd;
     uint16_t listener;
     uint64_t id;
+    struct client_mail *next; /* in worker.early */
 };
+
+static bool is_early(const struct worker *w)
+{
+    bool known = true;
+
+    for (size_t i = 0; i < w->env.upstream_count; i++)
+        known = known && w->env.upstreams[i]->known;
+    return !known && clock_wall_ms() < w->env.start_ms + EARLY_MS;
+}
+
+static void give_client(struct worker *w, struct client_mail *cm)
+{
+    if (w->draining)
+        close(cm->fd); /* nobody counts any more */
+    else
+        client_new(&w->env, cm->fd, cm->id, cm->listener);
+    free(cm);
+}
+
+static void give_early(struct worker *w)
+{
+    if (!w->draining && is_early(w))
+        return;
+    while (w->early != NULL) {
+        struct client_mail *cm = w->early;
+
+        w->early = cm->next;
+        give_client(w, cm);
+    }
+}
+
+/* --- messages: a receiver that has ended passes no owner, and they only free themselves --- */
 
 static void take_client(struct mail *m, void *owner)
 {
     struct client_mail *cm = CONTAINER_OF(m, struct client_mail, mail);
     struct worker *w = owner;
 
-    if (w == NULL || w->draining)
-        close(cm->fd); /* nobody counts any more */
-    else
-        client_new(&w->env, cm->fd, cm->id, cm->listener);
-    free(cm);
+    if (w == NULL) {
+        close(cm->fd);
+        free(cm);
+    } else if (!w->draining && is_early(w)) {
+        cm->next = w->early;
+        w->early = cm;
+    } else {
+        give_client(w, cm);
+    }
 }
 
 static void begin_drain(struct mail *m, void *owner)
@@ -121,6 +162,8 @@ static void on_turn(struct loop *l)
 {
     struct worker *w = l->owner;
 
+    if (UNLIKELY(w->early != NULL))
+        give_early(w);
     session_on_turn(&w->env);
 }
 

@@ -23,6 +23,7 @@ struct worker {
     char name[16];
     uint64_t given;                      /* clients handed over; main's thread only */
     _Atomic(struct slotmap *) *new_maps; /* one inbox an upstream: the latest wins */
+    struct client_mail *early;           /* clients that came before the servers were known */
     bool draining;
     uint64_t drain_deadline_ms;
 };

@@ -84,6 +84,20 @@ class Hello(Case):
                     self.assertEqual(want[field], got[field], field)
                 self.assertIsInstance(got[b"id"], int)
 
+    def test_version_in_the_first_request_after_the_start(self):
+        """Every worker knows it then, also those that had nothing to send to a server yet."""
+        if STANDIN:
+            self.skipTest("a second proxy")
+        with setup.oracle.conn() as o:
+            _, want = self.hello(o, "3")
+        with Proxy(setup.cluster.seeds(), workers=4) as fresh:
+            clients = [fresh.conn() for _ in range(8)]
+            for c in clients:
+                c.send(encode("HELLO", "3"))
+            for c in clients:
+                self.assertEqual(want[b"version"], dict(c.read())[b"version"])
+                c.close()
+
     def test_dialect_changes_in_mid_connection(self):
         with setup.proxy.conn() as c:
             self.assertIsNone(c.cmd("GET", "hello:none"))
