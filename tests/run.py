@@ -11,8 +11,10 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 import xml.etree.ElementTree as ElementTree
+from concurrent.futures import ThreadPoolExecutor
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 INTEGRATION = os.path.join(ROOT, "tests", "integration")
@@ -21,13 +23,20 @@ FUZZ_SECONDS = 120
 
 
 class Results:
+    """What came of each test; used by several threads at once."""
+
     def __init__(self):
         self.passed = 0
         self.failed = []
         self.skipped = []
+        self.lock = threading.Lock()
 
     def add(self, name, outcome, seconds=None, detail=""):
         """outcome: "ok", "FAILED" or "skipped" (detail is then the reason)."""
+        with self.lock:
+            self._add(name, outcome, seconds, detail)
+
+    def _add(self, name, outcome, seconds, detail):
         if outcome == "ok":
             self.passed += 1
         elif outcome == "skipped":
@@ -150,21 +159,37 @@ def unit_case(name, case, text, results):
 
 # -- integration ---------------------------------------------------------------------------------
 
+RUNNING = set()  # test files' processes, each the leader of a group
+
+
 def modules():
     return sorted(f for f in os.listdir(INTEGRATION) if re.match(r"\d\d_\w+\.py$", f))
 
 
-def integration(preset, results, only, long_runs):
-    binary = os.path.join(ROOT, "build", preset, "keyway")
-    if not os.path.exists(binary):
-        results.add("%s integration" % preset, "FAILED", None, "%s is missing" % binary)
-        return
-    env = dict(os.environ, KEYWAY_BINARY=binary,
-               KEYWAY_SANITIZER=preset if preset in ("asan", "tsan") else "")
-    if long_runs:
-        env["KEYWAY_TEST_LONG"] = "1"
-    for module in modules():
-        one_module(preset, module, results, only, env, long_runs)
+def integration(presets, results, only, long_runs):
+    """The test files of these builds, as many at a time as there are builds (with two and two
+    cores each file still has one: the files mostly wait for servers)."""
+    jobs = []
+    for preset in presets:
+        binary = os.path.join(ROOT, "build", preset, "keyway")
+        if not os.path.exists(binary):
+            results.add("%s integration" % preset, "FAILED", None, "%s is missing" % binary)
+            continue
+        env = dict(os.environ, KEYWAY_BINARY=binary,
+                   KEYWAY_SANITIZER=preset if preset in ("asan", "tsan") else "")
+        if long_runs:
+            env["KEYWAY_TEST_LONG"] = "1"
+        jobs += [(module, preset, env) for module in modules()]
+    with ThreadPoolExecutor(max(1, len(presets))) as pool:
+        try:
+            for done in [pool.submit(one_module, preset, module, results, only, env, long_runs)
+                         for module, preset, env in sorted(jobs, key=lambda job: job[:2])]:
+                done.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for proc in RUNNING:
+                os.killpg(proc.pid, signal.SIGKILL)
+            raise
 
 
 def one_module(preset, module, results, only, env, long_runs):
@@ -178,6 +203,7 @@ def one_module(preset, module, results, only, env, long_runs):
                             cwd=INTEGRATION, start_new_session=True, stdin=subprocess.DEVNULL,
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                             errors="replace")
+    RUNNING.add(proc)
     os.close(write_fd)
     limit = MODULE_LIMIT_S.get(preset, 240) * (10 if long_runs else 1)
     started, last, done = time.monotonic(), "its start", False
@@ -194,10 +220,8 @@ def one_module(preset, module, results, only, env, long_runs):
                     results.add("%s.%s" % (prefix, item["name"]), item["outcome"],
                                 item.get("seconds"), item.get("detail", ""))
         out = proc.communicate()[0]
-    except BaseException:
-        os.killpg(proc.pid, signal.SIGKILL)
-        raise
     finally:
+        RUNNING.discard(proc)
         watchdog.stop()
     if not done:
         why = "stopped after %d s" % limit if watchdog.fired else "ended with status %s" % (
@@ -208,7 +232,6 @@ def one_module(preset, module, results, only, env, long_runs):
 
 class Watchdog:
     def __init__(self, proc, seconds):
-        import threading
         self.proc = proc
         self.fired = False
         self.timer = threading.Timer(seconds, self._fire)
@@ -266,13 +289,15 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     results = Results()
     try:
-        for preset in ["release", "asan", "tsan"] if args.preset == "all" else [args.preset]:
-            if not build(preset, results):
-                continue
-            if not args.integration and (preset != "tsan" or args.preset == "tsan"):
-                units(preset, results, args.only)
-            if not args.units:
-                integration(preset, results, args.only, args.long)
+        # The release build runs alone: some of its tests look at the clock or at memory.
+        for group in [["release"], ["asan", "tsan"]] if args.preset == "all" else [[args.preset]]:
+            built = [preset for preset in group if build(preset, results)]
+            if not args.integration:
+                for preset in built:
+                    if preset != "tsan" or args.preset == "tsan":
+                        units(preset, results, args.only)
+            if not args.units and built:
+                integration(built, results, args.only, args.long)
         if args.long:
             fuzz(results, args.only)
     except KeyboardInterrupt:
