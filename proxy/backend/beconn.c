@@ -181,6 +181,7 @@ static bool deliver(struct beconn *c, const struct bereply *reply)
     if (UNLIKELY(--r->replies > 0))
         return true;
     pop(c);
+    bereq_prefetch(c->head); /* its reply is most often the next in the buffer */
     c->env->ops->reply(c, r, reply);
     return c->state != BECONN_CLOSED;
 }

@@ -21,6 +21,14 @@ struct bereq {
     bool whole;          /* its reply must be delivered in one piece (it will be merged) */
 };
 
+/* Fetches what a reply will need of it and of the request it is embedded in (two cache lines). NULL
+ * is allowed. */
+static inline void bereq_prefetch(const struct bereq *r)
+{
+    __builtin_prefetch(r, 1);
+    __builtin_prefetch((const char *)r + 64, 1);
+}
+
 /* Drops the bytes. */
 static inline void bereq_release(struct bereq *r)
 {

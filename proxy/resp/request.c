@@ -114,36 +114,40 @@ static const char *find_in_line(const char *p, const char *end, char wanted)
     return found;
 }
 
-/* Finds the number between buf[pos] and the CRLF. OK: *value, and *next is the byte after the line.
- * A number that is none gives *value = INT64_MAX, which no limit allows. */
-static enum resp_parse_status read_number(const char *buf, size_t pos, size_t len, int64_t *value,
-                                          size_t *next)
+static __attribute__((noinline)) enum resp_parse_status
+read_any_number(const char *buf, size_t pos, size_t len, int64_t *value, size_t *next)
 {
-    const char *p = buf + pos, *end = buf + len, *cr;
+    const char *p = buf + pos, *end = buf + len, *cr = find_in_line(p, end, '\r');
 
-    /* One to nine digits without a leading zero: nearly every line there is. */
-    if (end - p >= 3) {
-        uint32_t v = (uint32_t)(unsigned char)*p - '0';
-
-        if (v <= 9) {
-            const char *q = p + 1;
-
-            while (v != 0 && q < end && q - p < 9 && (unsigned char)(*q - '0') <= 9)
-                v = v * 10 + (uint32_t)(*q++ - '0');
-            if (end - q >= 2 && q[0] == '\r') {
-                *value = v;
-                *next = (size_t)(q + 2 - buf);
-                return RESP_PARSE_OK;
-            }
-        }
-    }
-    cr = find_in_line(p, end, '\r');
     if (cr == NULL || cr + 1 >= end)
         return cr == NULL && end - p >= LINE_MAX_BYTES ? RESP_PARSE_BAD : RESP_PARSE_MORE;
     if (!resp_parse_int(p, (size_t)(cr - p), value))
         *value = INT64_MAX;
     *next = (size_t)(cr + 2 - buf);
     return RESP_PARSE_OK;
+}
+
+/* Finds the number between buf[pos] and the CRLF. OK: *value, and *next is the byte after the line.
+ * A number that is none gives *value = INT64_MAX, which no limit allows. */
+static inline enum resp_parse_status read_number(const char *buf, size_t pos, size_t len,
+                                                 int64_t *value, size_t *next)
+{
+    const char *p = buf + pos;
+
+    /* One or two digits: nearly every line there is. */
+    if (LIKELY(len - pos >= 4 && p[0] >= '1' && p[0] <= '9')) {
+        if (p[1] == '\r') {
+            *value = p[0] - '0';
+            *next = pos + 3;
+            return RESP_PARSE_OK;
+        }
+        if (p[1] >= '0' && p[1] <= '9' && p[2] == '\r') {
+            *value = (p[0] - '0') * 10 + (p[1] - '0');
+            *next = pos + 4;
+            return RESP_PARSE_OK;
+        }
+    }
+    return read_any_number(buf, pos, len, value, next);
 }
 
 static void argv_room(struct resp_parser *p, uint32_t wanted)

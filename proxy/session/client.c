@@ -224,6 +224,8 @@ static bool move_head(struct client *c)
     struct request *r = c->head;
 
     if (r->state == REQUEST_DONE) {
+        if (r->next != NULL)
+            bereq_prefetch(&r->next->be);
         request_move_reply(r, &c->stream.out);
         return true;
     }

@@ -146,6 +146,8 @@ static enum dispatch_result send_to_slot(struct client *c, const struct command 
 {
     struct request *req;
 
+    /* Keys come in any order, so the table is rarely in a near cache: it is read further down. */
+    __builtin_prefetch(&c->up->route[slot]);
     if (UNLIKELY(route_in_motion(c, slot)))
         return DISPATCH_WAIT;
     /* A large request takes a connection of its own: nothing of the client may be under way. */
