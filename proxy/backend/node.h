@@ -22,6 +22,7 @@ struct node {
     uint32_t failures;           /* failed attempts in a row */
     uint64_t retry_at_ms;        /* no new attempt before */
     uint64_t outage_ms;          /* since when it cannot serve; 0: it can */
+    uint16_t number;             /* under which the upstream's slots name it */
     bool in_map;                 /* the current slot map names it */
     bool held;                   /* about to be replaced: its outage ends with a new map only */
     uint64_t replaced_ms;        /* when another took its place: what it then owes is awaited for

@@ -53,7 +53,7 @@ static void hold_new(struct client *c, struct request *r, const char *bytes, uin
 void forward_new(struct client *c, struct request *r, const char *bytes, uint32_t len,
                  struct block *block)
 {
-    struct node *n = c->up->route[r->slot];
+    struct node *n = upstream_route(c->up, r->slot);
     struct beconn *conn;
 
     if (UNLIKELY(n == NULL)) {

@@ -20,8 +20,8 @@ static bool is_master(const struct upstream *u, const struct node *n)
 static struct node *home_of(const struct channel *ch)
 {
     const struct upstream *u = ch->hub->up;
-    struct node *n =
-        ch->kind == CHANNEL_PATTERN ? upstream_any_master(u, ch->link.hash) : u->route[ch->slot];
+    struct node *n = ch->kind == CHANNEL_PATTERN ? upstream_any_master(u, ch->link.hash)
+                                                 : upstream_route(u, ch->slot);
 
     if (ch->kind == CHANNEL_SHARD || (n != NULL && n->outage_ms == 0))
         return n;
@@ -270,7 +270,7 @@ static void leave_wrong_places(struct channel *ch)
         struct place *p = CONTAINER_OF(at, struct place, of_channel);
         const struct node *n = p->conn->node;
         bool wrong = ch->kind == CHANNEL_SHARD
-                         ? u->route[ch->slot] != NULL && u->route[ch->slot] != n
+                         ? upstream_route(u, ch->slot) != NULL && upstream_route(u, ch->slot) != n
                          : ch->everywhere && !is_master(u, n);
 
         if (wrong && p->state != PLACE_LEAVING)

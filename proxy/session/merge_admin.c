@@ -310,7 +310,7 @@ void merge_kill(const struct scatter *s, struct chain *out)
 
 static void add_text(struct chain *to, const struct client *c, const struct request *part)
 {
-    const struct node *n = part->slot != SLOT_NONE ? c->up->route[part->slot] : NULL;
+    const struct node *n = part->slot != SLOT_NONE ? upstream_route(c->up, part->slot) : NULL;
     char head[ADDR_TEXT_MAX + 8], addr[ADDR_TEXT_MAX];
     struct resp_item item;
     struct reader at;

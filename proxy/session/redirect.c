@@ -232,7 +232,7 @@ static enum verdict try_request(struct client *c, struct request *r, uint64_t no
     uint64_t limit = c->env->config->backend.ride_through_ms;
     const struct client_extra *x = c->extra;
     bool asking = r->refusal == REFUSAL_ASK && r->ask_node != NULL;
-    struct node *n = asking ? r->ask_node : c->up->route[r->slot];
+    struct node *n = asking ? r->ask_node : upstream_route(c->up, r->slot);
     struct beconn *conn;
     enum verdict v;
 

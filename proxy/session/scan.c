@@ -127,7 +127,7 @@ bool scan_complete(struct scan *sc, uint32_t next, struct chain *out)
     uint16_t mark = SCAN_FRESH;
 
     sc->at_end = next == SLOT_COUNT;
-    if (!sc->at_end && sc->walking && u->route[next] == u->route[sc->at.slot])
+    if (!sc->at_end && sc->walking && upstream_route(u, next) == upstream_route(u, sc->at.slot))
         mark = SCAN_WALK;
     sc->then = (struct scan_cursor){.slot = (uint16_t)next, .mark = mark};
     if (sc->at_end || !further || !wants_more(sc))

@@ -24,7 +24,7 @@ static bool in_motion(const struct upstream *u, uint16_t slot)
 static const struct slotmap_node *owner_of(const struct upstream *u, uint16_t slot)
 {
     for (size_t i = 0; i < u->map_node_count; i++)
-        if (u->map_nodes[i] == u->route[slot])
+        if (u->map_nodes[i] == upstream_route(u, slot))
             return &u->map->nodes[i];
     return NULL;
 }
@@ -38,7 +38,8 @@ static bool find_range(struct scan *sc, bool narrow)
 
     if (owner == NULL || in_motion(u, sc->at.slot))
         return false;
-    while (!narrow && end + 1 < SLOT_COUNT && u->route[end + 1] == u->route[sc->at.slot] &&
+    while (!narrow && end + 1 < SLOT_COUNT &&
+           upstream_route(u, end + 1) == upstream_route(u, sc->at.slot) &&
            !in_motion(u, (uint16_t)(end + 1)))
         end++;
     sc->end = (uint16_t)end;

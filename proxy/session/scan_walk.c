@@ -78,11 +78,11 @@ static void ask_views(struct scan *sc)
     const struct upstream *u = sc->client->up;
 
     for (uint32_t i = 0; i < sc->slot_count; i++) {
-        const struct node *n = u->route[sc->at.slot + i];
+        const struct node *n = upstream_route(u, sc->at.slot + i);
         bool first = true;
 
         for (uint32_t j = 0; first && j < i; j++)
-            first = u->route[sc->at.slot + j] != n;
+            first = upstream_route(u, sc->at.slot + j) != n;
         if (first)
             scan_ask_view(sc, (uint16_t)(sc->at.slot + i));
     }
@@ -327,7 +327,7 @@ void scan_walk_begin(struct scan *sc)
     scan_drop_leg(sc);
     sc->slot_count = 1;
     while (sc->slot_count < SCAN_WINDOW && sc->at.slot + sc->slot_count < SLOT_COUNT &&
-           u->route[sc->at.slot + sc->slot_count] != NULL)
+           upstream_route(u, sc->at.slot + sc->slot_count) != NULL)
         sc->slot_count++;
     scan_round_begin(sc, on_numbers);
     ask_views(sc);

@@ -128,7 +128,7 @@ static uint16_t slot_of_owner(const struct upstream *u, uint16_t s)
     const struct slotmap *m = u->map;
 
     for (uint32_t at = s; at < SLOT_COUNT; at++)
-        if (m->owner[at] == m->owner[s] && u->route[at] == u->map_nodes[m->owner[s]])
+        if (m->owner[at] == m->owner[s] && upstream_route(u, at) == u->map_nodes[m->owner[s]])
             return (uint16_t)at;
     return s;
 }

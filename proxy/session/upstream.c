@@ -35,6 +35,8 @@ struct upstream *upstream_new(struct session_env *env, size_t index)
     u->map = slotmap_new();
     u->map->sharded = !u->single;
     list_init(&u->nodes);
+    u->numbered = xcalloc(1, sizeof(struct node *));
+    u->number_count = 1;
     u->base_profile[0] = base_profile(u, 2);
     u->base_profile[1] = base_profile(u, 3);
     return u;
@@ -54,6 +56,7 @@ void upstream_free(struct upstream **p)
     }
     slotmap_unref(&u->map);
     free(u->map_nodes);
+    free(u->numbered);
     free(u);
 }
 
@@ -68,12 +71,26 @@ static struct node *find_node(const struct upstream *u, const struct addr *a)
     return NULL;
 }
 
+static uint16_t free_number(struct upstream *u)
+{
+    uint32_t i = 1;
+
+    while (i < u->number_count && u->numbered[i] != NULL)
+        i++;
+    CHECK(i <= UINT16_MAX);
+    if (i == u->number_count)
+        u->numbered = xrealloc(u->numbered, ++u->number_count * sizeof(struct node *));
+    return (uint16_t)i;
+}
+
 static struct node *add_node(struct upstream *u, const struct addr *a,
                              const struct sockaddr_any *target)
 {
     struct node *n = node_new(&u->env->backend, a, target);
 
     n->user = u;
+    n->number = free_number(u);
+    u->numbered[n->number] = n;
     list_push(&u->nodes, &n->link);
     return n;
 }
@@ -90,9 +107,9 @@ struct node *upstream_node(struct upstream *u, const struct addr *a)
 
 static void reroute(struct upstream *u, uint16_t slot, struct node *n)
 {
-    if (u->route[slot] == n)
+    if (upstream_route(u, slot) == n)
         return;
-    u->route[slot] = n;
+    u->route[slot] = n != NULL ? n->number : 0;
     u->slot_epoch[slot] = u->epoch;
     /* An outage from before it owned the slot says nothing about now. */
     if (n != NULL)
@@ -109,7 +126,7 @@ void upstream_route_changed(struct upstream *u, const struct node *n)
 {
     u->epoch++;
     for (uint32_t s = 0; s < SLOT_COUNT; s++)
-        if (u->route[s] == n)
+        if (upstream_route(u, s) == n)
             u->slot_epoch[s] = u->epoch;
 }
 
@@ -238,13 +255,15 @@ static void sweep(struct upstream *u)
         bool used = n->in_map;
 
         for (uint32_t s = 0; !used && s < SLOT_COUNT; s++)
-            used = u->route[s] == n;
+            used = upstream_route(u, s) == n;
         if (used)
             continue;
         LIST_FOREACH (ac, tmp2, &n->conns)
             node_retire(CONTAINER_OF(ac, struct beconn, link));
-        if (list_empty(&n->conns) && !node_is_named(n))
+        if (list_empty(&n->conns) && !node_is_named(n)) {
+            u->numbered[n->number] = NULL;
             node_free(&n);
+        }
     }
 }
 

@@ -22,13 +22,21 @@ struct upstream {
     bool single; /* all keys are on one server */
     bool known;  /* a server has said its version */
     uint32_t epoch;
-    uint16_t base_profile[2];         /* RESP2 and RESP3 with the configured credentials */
-    struct node *route[SLOT_COUNT];   /* NULL: nobody claims the slot */
+    uint16_t base_profile[2]; /* RESP2 and RESP3 with the configured credentials */
+    struct node **numbered;   /* by node.number; the first is NULL, for slots nobody claims */
+    uint32_t number_count;
+    uint16_t route[SLOT_COUNT];       /* numbers, and not pointers: it stays in the near caches */
     uint32_t slot_epoch[SLOT_COUNT];  /* when the route last changed */
     uint8_t unstable[SLOT_COUNT / 8]; /* has answered ASK or TRYAGAIN, or the map says so */
     struct hub *hub;   /* NULL until a channel is listened to, here or in another worker */
     uint64_t sweep_ms; /* nodes that no map names are closed after this */
 };
+
+/* The node that serves a slot; NULL: nobody claims it. */
+static inline struct node *upstream_route(const struct upstream *u, uint32_t slot)
+{
+    return u->numbered[u->route[slot]];
+}
 
 struct upstream *upstream_new(struct session_env *env, size_t index);
 void upstream_free(struct upstream **u);
