@@ -108,7 +108,7 @@ static void on_connected(struct stream *s)
 
 /* --- sending --- */
 
-static inline void enqueue(struct beconn *c, struct bereq *r, uint8_t replies)
+static inline void enqueue(struct beconn *c, struct bereq *r, uint16_t replies)
 {
     r->next = NULL;
     r->end = c->queued;
@@ -122,7 +122,7 @@ static inline void enqueue(struct beconn *c, struct bereq *r, uint8_t replies)
         stream_mark_dirty(&c->stream);
 }
 
-void beconn_commit(struct beconn *c, struct bereq *r, size_t n, size_t prefix, uint8_t replies)
+void beconn_commit(struct beconn *c, struct bereq *r, size_t n, size_t prefix, uint16_t replies)
 {
     struct chain *out = c->state == BECONN_READY ? &c->stream.out : &c->waiting;
     struct block *b = chain_commit(out, n);
@@ -135,7 +135,7 @@ void beconn_commit(struct beconn *c, struct bereq *r, size_t n, size_t prefix, u
 }
 
 void beconn_send_ref(struct beconn *c, struct bereq *r, const char *prefix, size_t prefix_len,
-                     uint8_t replies)
+                     uint16_t replies)
 {
     struct chain *out = c->state == BECONN_READY ? &c->stream.out : &c->waiting;
 
@@ -178,8 +178,11 @@ static bool deliver(struct beconn *c, const struct bereply *reply)
         beconn_close(c, "a reply that nothing asked for");
         return false;
     }
-    if (UNLIKELY(--r->replies > 0))
-        return true;
+    if (UNLIKELY(--r->replies > 0)) {
+        if (reply->type == '-')
+            c->env->ops->early_error(c, r, reply);
+        return c->state != BECONN_CLOSED;
+    }
     pop(c);
     bereq_prefetch(c->head); /* its reply is most often the next in the buffer */
     c->env->ops->reply(c, r, reply);

@@ -12,6 +12,7 @@
 #include "session/scatter.h"
 #include "session/scripts.h"
 #include "session/single.h"
+#include "session/transaction.h"
 
 static enum dispatch_result reply_error(struct client *c, const struct command *cmd,
                                         enum error_id id)
@@ -91,20 +92,21 @@ static enum dispatch_result wrong_arity(struct client *c, const struct command *
     struct chain out;
 
     chain_init(&out);
-    resp_write_error(&out, "ERR wrong number of arguments for '%s' command", cmd->name);
+    resp_write_error(&out, "%s wrong number of arguments for '%s' command",
+                     cmd->local == LOCAL_EXEC ? "EXECABORT Transaction discarded because of:"
+                                              : "ERR",
+                     cmd->name);
     client_reply(c, cmd, &out);
     chain_clear(&out);
     return DISPATCH_DONE;
 }
 
-static enum dispatch_result unsupported(struct client *c, const struct command *cmd,
-                                        const struct resp_request *r, const char *what)
+enum dispatch_result dispatch_refused(struct client *c, const struct command *cmd, const char *what)
 {
     struct chain out;
     char name[64];
     size_t n = 0;
 
-    (void)r;
     for (; cmd->name[n] != '\0' && n < sizeof(name) - 1; n++) {
         char ch = cmd->name[n];
 
@@ -112,7 +114,7 @@ static enum dispatch_result unsupported(struct client *c, const struct command *
     }
     name[n] = '\0';
     chain_init(&out);
-    resp_write_error(&out, "ERR KEYWAY %s%s is not supported yet", name, what);
+    resp_write_error(&out, "ERR KEYWAY %s%s", name, what);
     client_reply(c, cmd, &out);
     chain_clear(&out);
     return DISPATCH_DONE;
@@ -164,6 +166,11 @@ static enum dispatch_result send_to_slot(struct client *c, const struct command 
     return DISPATCH_DONE;
 }
 
+void dispatch_limit(struct client *c)
+{
+    pipeline_limit(c);
+}
+
 uint16_t dispatch_any_slot(const struct client *c)
 {
     const struct slotmap *m = c->up->map;
@@ -200,8 +207,8 @@ static enum dispatch_result send_multi(struct client *c, const struct command *c
     return d;
 }
 
-static bool same_slot_list(struct client *c, const struct command *cmd,
-                           const struct resp_request *r, uint16_t *slot, size_t *count)
+bool dispatch_one_slot(struct client *c, const struct command *cmd, const struct resp_request *r,
+                       uint16_t *slot, size_t *count)
 {
     uint32_t positions[64];
     uint32_t *list = positions;
@@ -235,7 +242,7 @@ static enum dispatch_result scattered_keys(struct client *c, const struct comman
     uint16_t slot = 0;
     size_t count;
 
-    if (!same_slot_list(c, cmd, r, &slot, &count))
+    if (!dispatch_one_slot(c, cmd, r, &slot, &count))
         return reply_error(c, cmd, ERROR_CROSSSLOT);
     if (count == 0)
         return dispatch_any(c, cmd, r, block);
@@ -310,7 +317,7 @@ static enum dispatch_result dispatch_keys(struct client *c, const struct command
         return scattered_keys(c, cmd, r, block);
     if (UNLIKELY(cmd->keys >= KEYS_NUMKEYS)) {
         if (cmd->keys == KEYS_STREAMS && has_block_option(cmd, r))
-            return unsupported(c, cmd, r, " BLOCK");
+            return dispatch_refused(c, cmd, " BLOCK is not supported yet");
         if ((cmd->flags & CMD_SCRIPT) != 0)
             scripts_see(c, cmd, r);
     }
@@ -357,26 +364,17 @@ static inline bool is_guarded(const struct client *c, const struct command *cmd)
 
 /* --- the one entrance --- */
 
-/* While a MULTI is refused, everything up to EXEC or DISCARD is; QUIT and RESET act at once. */
-static enum dispatch_result refused_multi(struct client *c, const struct command *cmd)
-{
-    if (cmd != NULL && (cmd->local == LOCAL_EXEC || cmd->local == LOCAL_DISCARD))
-        c->in_multi = false;
-    return reply_error(
-        c, cmd, cmd != NULL && cmd->local == LOCAL_EXEC ? ERROR_EXECABORT : ERROR_MULTI_REFUSED);
-}
-
 enum dispatch_result dispatch_request(struct client *c, const struct resp_request *r,
                                       struct block *block)
 {
     const struct command *cmd = command_find(r);
+    enum dispatch_result taken;
 
     METRIC_ADD(&c->env->metrics, requests, 1);
     if (UNLIKELY(c->pause_writes) && client_pause_holds(c, cmd))
         return DISPATCH_WAIT;
-    if (UNLIKELY(c->in_multi) &&
-        (cmd == NULL || (cmd->local != LOCAL_QUIT && cmd->local != LOCAL_RESET)))
-        return refused_multi(c, cmd);
+    if (UNLIKELY(c->in_multi) && transaction_takes(c, cmd, r, &taken))
+        return taken;
     if (UNLIKELY(cmd == NULL)) {
         if (!is_http(r))
             return unknown_command(c, r);
@@ -406,6 +404,6 @@ enum dispatch_result dispatch_request(struct client *c, const struct resp_reques
     default:
         if (c->up->single && single_forwards(cmd))
             return dispatch_any(c, cmd, r, block);
-        return unsupported(c, cmd, r, "");
+        return dispatch_refused(c, cmd, " is not supported yet");
     }
 }

@@ -5,6 +5,7 @@
 #include "session/long_reply.h"
 #include "session/redirect.h"
 #include "session/scatter.h"
+#include "session/transaction.h"
 
 static const char asking_command[] = "*1\r\n$6\r\nASKING\r\n";
 #define ASKING_LEN (sizeof(asking_command) - 1)
@@ -103,8 +104,12 @@ struct beconn *forward_connection_now(struct client *c, struct node *n)
 void forward_again(struct client *c, struct request *r, struct beconn *conn, bool asking)
 {
     size_t prefix = asking ? ASKING_LEN : 0;
-    uint8_t replies = asking ? 2 : 1;
+    uint16_t replies = asking ? 2 : 1;
 
+    if (r->is_tx) {
+        replies = (uint16_t)(replies - 1 + transaction_replies(r));
+        transaction_sent(r);
+    }
     if (is_large(c, r->be.len)) {
         beconn_send_ref(conn, &r->be, asking_command, prefix, replies);
     } else {
@@ -118,6 +123,25 @@ void forward_again(struct client *c, struct request *r, struct beconn *conn, boo
         block_unref(&old);
     }
     account_sent(c, r);
+}
+
+void forward_stored(struct client *c, struct request *r)
+{
+    struct node *n = upstream_route(c->up, r->slot);
+    struct beconn *conn;
+
+    if (n == NULL) {
+        redirect_hold(c, r, REFUSAL_NO_OWNER);
+        return;
+    }
+    conn = n->outage_ms != 0 || c->refused > 0 ? NULL : forward_connection(c, n, r->be.len);
+    if (conn == NULL || connection_full(c, conn)) {
+        redirect_hold(c, r, REFUSAL_NO_CONNECTION);
+        return;
+    }
+    forward_again(c, r, conn, false);
+    if (conn->inflight_bytes > c->env->config->backend.max_inflight_bytes)
+        client_hold(c, HOLD_BARRIER);
 }
 
 static bool under_way_elsewhere(const struct upstream *u, const struct request *r, uint16_t slot)
@@ -167,6 +191,8 @@ static void answered(struct client *c, struct request *r, const struct bereply *
         request_store(r, reply->data, reply->len, reply->block);
         client_reply_stored(c);
         scatter_part_done(c, r);
+    } else if (UNLIKELY(r->is_tx) && transaction_answer(c, r, reply)) {
+        return;
     } else if (UNLIKELY(c->refused > 0)) {
         /* The bytes stay: redirect.c may have to compare their keys. */
         request_store(r, reply->data, reply->len, reply->block);
@@ -183,6 +209,25 @@ static inline void held_client_moved(struct client *c)
         redirect_wake(c->env);
 }
 
+static enum refusal classify(struct upstream *u, struct node *n, struct request *r,
+                             const struct bereply *reply)
+{
+    struct bereply inner;
+
+    if (r->is_tx)
+        reply = transaction_cause(r, reply, &inner);
+    return redirect_classify(u, n, r, reply);
+}
+
+static void on_early_error(struct beconn *conn, struct bereq *be, const struct bereply *reply)
+{
+    struct request *r = CONTAINER_OF(be, struct request, be);
+
+    (void)conn;
+    if (r->is_tx)
+        transaction_early_error(r, reply);
+}
+
 static void on_reply(struct beconn *conn, struct bereq *be, const struct bereply *reply)
 {
     struct request *r = CONTAINER_OF(be, struct request, be);
@@ -193,7 +238,7 @@ static void on_reply(struct beconn *conn, struct bereq *be, const struct bereply
 
     give_back(conn);
     if (UNLIKELY(reply->type == '-'))
-        why = redirect_classify(u, n, r, reply);
+        why = classify(u, n, r, reply);
     /* A server that loads its data answers INFO all the same: that ends no outage. */
     if (UNLIKELY(n->outage_ms != 0) && why == REFUSAL_NONE && r->slot != SLOT_NONE && !n->held)
         node_answers(u->env, n);
@@ -252,7 +297,8 @@ static void on_lost(struct beconn *conn, struct bereq *be, enum bereq_loss loss)
     account_back(c, r);
     if (loss == BEREQ_UNSENT && conn->stream.written <= conn->handshake_bytes + be->end - be->len)
         redirect_hold(c, r, REFUSAL_NO_CONNECTION);
-    else if (loss == BEREQ_UNKNOWN && request_is_write(r))
+    else if (loss == BEREQ_UNKNOWN && request_is_write(r) &&
+             !(r->is_tx && transaction_is_refused(r)))
         answer_unknown(c, r);
     else
         redirect_hold(c, r, REFUSAL_LOST);
@@ -273,7 +319,7 @@ static void on_piece(struct beconn *conn, struct bereq *be, struct block *b, uin
         }
         return;
     }
-    if (UNLIKELY(r->is_part)) { /* larger than a merged reply may be: dropped */
+    if (UNLIKELY(r->be.whole)) { /* larger than a merged reply may be: dropped */
         if (last) {
             account_back(c, r);
             give_back(conn);
@@ -283,8 +329,11 @@ static void on_piece(struct beconn *conn, struct bereq *be, struct block *b, uin
         return;
     }
     /* It has run and is not refused any more: others of its client need not wait for its end. */
-    if (r->state != REQUEST_STREAMING)
+    if (r->state != REQUEST_STREAMING) {
         account_back(c, r);
+        if (r->is_tx)
+            transaction_drop(r);
+    }
     if (last)
         give_back(conn);
     long_reply_piece(c, r, conn, b, off, len, last);
@@ -331,6 +380,7 @@ static void on_closed(struct beconn *conn)
 const struct beconn_ops forward_ops = {
     .reply = on_reply,
     .lost = on_lost,
+    .early_error = on_early_error,
     .piece = on_piece,
     .push = on_push,
     .ready = on_ready,

@@ -17,6 +17,9 @@ void forward_new(struct client *c, struct request *r, const char *bytes, uint32_
 void forward_to(struct client *c, struct request *r, struct beconn *conn, const char *bytes,
                 uint32_t len);
 
+/* Sends a new request whose bytes r->be holds already. */
+void forward_stored(struct client *c, struct request *r);
+
 /* Sends a refused request again, from its own bytes; `asking`: preceded by ASKING. */
 void forward_again(struct client *c, struct request *r, struct beconn *conn, bool asking);
 

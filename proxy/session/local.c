@@ -6,6 +6,7 @@
 #include "session/error.h"
 #include "session/pubsub.h"
 #include "session/subscriber.h"
+#include "session/transaction.h"
 
 static local_fn *const handlers[LOCAL_COUNT] = {
 #define LOCAL(name) [LOCAL_##name] = local_##name,
@@ -46,6 +47,12 @@ enum dispatch_result local_dispatch(struct client *c, const struct command *cmd,
     if (cmd->local == LOCAL_QUIT && stream_is_open(&c->stream))
         client_close_when_answered(c);
     return DISPATCH_DONE;
+}
+
+void local_compose(struct client *c, const struct command *cmd, const struct resp_request *r,
+                   struct chain *out)
+{
+    handlers[cmd->local](c, cmd, r, out);
 }
 
 void local_arity_error(const struct command *cmd, struct chain *out)
@@ -100,7 +107,7 @@ HANDLER(RESET)
     c->proto = 2;
     c->profile = c->up->base_profile[0];
     subscriber_update_mode(c);
-    c->in_multi = false;
+    transaction_end(c);
     if (c->extra != NULL) {
         free(c->extra->name);
         c->extra->name = NULL;
@@ -111,8 +118,8 @@ HANDLER(RESET)
 HANDLER(MULTI)
 {
     UNUSED;
-    c->in_multi = true;
-    resp_write_error(out, "ERR KEYWAY MULTI is not supported yet");
+    transaction_begin(c);
+    resp_write_simple(out, "OK");
 }
 
 HANDLER(EXEC)

@@ -66,6 +66,10 @@ enum refusal redirect_classify(struct upstream *u, struct node *n, struct reques
         break;
     case REFUSAL_TRYAGAIN:
         upstream_set_unstable(u, r->slot);
+        /* Its commands are checked one by one: it goes to and fro by ASK while the slot moves, and
+         * only the time counts. */
+        if (r->is_tx)
+            r->redirects = 0;
         client_extra(r->client)->retry_at_ms = clock_ms() + PROBE_MS;
         env->hooks->want_refresh(env, u->index);
         break;

@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "session/client.h"
+#include "session/transaction.h"
 
 /* A stored reply of more bytes is kept by reference where it can be, instead of being copied. */
 #define REFERENCE_MIN 4096
@@ -36,6 +37,8 @@ static uint32_t stored_kib(const struct request *r)
 void request_free(struct session_env *env, struct request *r)
 {
     bereq_release(&r->be);
+    if (UNLIKELY(r->is_tx))
+        transaction_drop(r);
     if (r->state == REQUEST_DONE && UNLIKELY(r->reply_block != NULL)) {
         if (r->client != NULL)
             r->client->stored_kib -= stored_kib(r);

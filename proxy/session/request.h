@@ -57,7 +57,7 @@ struct request {
     union {
         struct request *parent;  /* is_part */
         struct scatter *scatter; /* REQUEST_PARTS */
-        void *data;              /* REQUEST_PENDING */
+        void *data;              /* REQUEST_PENDING; is_tx: its transaction */
     };
     union {
         struct block *reply_block; /* REQUEST_DONE: holds the reply; NULL: it is inline */
@@ -71,6 +71,7 @@ struct request {
     uint8_t redirects;
     uint8_t is_part : 1;
     uint8_t failed : 1;    /* answered by the proxy's own error: it has not run */
+    uint8_t is_tx : 1;     /* EXEC with its whole block (session/transaction.h) */
     uint32_t first, count; /* of a part: its keys in scatter->order */
     char reply_inline[REQUEST_INLINE_REPLY];
 };
@@ -103,7 +104,7 @@ static inline bool request_is_write(const struct request *r)
     if ((f & CMD_GUARDED) != 0)
         return r->cmd->route == ROUTE_LOCAL; /* DEBUG */
     return (f & CMD_READONLY) == 0 &&
-           (f & (CMD_WRITE | CMD_MAY_REPLICATE | CMD_SCRIPT | CMD_PUBSUB)) != 0;
+           (f & (CMD_WRITE | CMD_MAY_REPLICATE | CMD_SCRIPT | CMD_PUBSUB | CMD_TX)) != 0;
 }
 
 /* Parses r's own bytes again. The result is valid until the next call. */

@@ -8,6 +8,7 @@
 #include "session/long_reply.h"
 #include "session/redirect.h"
 #include "session/scripts.h"
+#include "session/transaction.h"
 
 /* A merged reply is put together in one block, whose size is a 32-bit number. */
 #define WHOLE_REPLY_MAX ((uint64_t)1024 * 1024 * 1024)
@@ -84,7 +85,8 @@ static uint64_t client_bytes(const struct client *c)
 {
     uint64_t partial = c->partial != NULL ? c->partial->block->cap : 0;
 
-    return c->stream.out.bytes + (uint64_t)c->stored_kib * 1024 + c->inflight_bytes + partial;
+    return c->stream.out.bytes + (uint64_t)c->stored_kib * 1024 + c->inflight_bytes + partial +
+           transaction_bytes(c);
 }
 
 /* memory_max: the client that holds most, of all workers, is closed. Each worker tells how much its

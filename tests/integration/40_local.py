@@ -372,42 +372,6 @@ class Refused(Case):
             self.assertTrue(node.alive)
         setup.cluster.wait_ok(5)
 
-    def test_multi_refused_refuses_everything_until_exec(self):
-        for end in ("EXEC", "DISCARD"):
-            with setup.proxy.conn() as c, setup.proxy.conn() as other:
-                other.cmd("SET", "tx:k", "before")
-                self.expect_error(c, "MULTI", "ERR KEYWAY MULTI is not supported yet")
-                for line in ["SET tx:k inside", "GET tx:k", "PING", "ECHO x", "MSET tx:k a tx:b b",
-                             "INCR tx:n", "SELECT 0", "DBSIZE", "CLIENT ID", "INFO", "nosuch", "MULTI",
-                             "FLUSHALL"]:
-                    got = c.cmd(*line.split())
-                    self.assertIsInstance(got, Error, "after a refused MULTI, %s got %r" % (line, got))
-                got = c.cmd(end)
-                if end == "EXEC":
-                    self.assertIsInstance(got, Error, "EXEC after a refused MULTI got %r" % (got,))
-                self.expect(c, "GET tx:k", b"before")
-                self.expect(c, "EXISTS tx:b tx:n", 0)
-                self.expect(c, "SET tx:k after", OK)
-                self.expect_error(c, "EXEC", "ERR EXEC without MULTI")
-                self.expect_error(c, "DISCARD", "ERR DISCARD without MULTI")
-
-    def test_multi_refused_in_one_pipeline(self):
-        with setup.proxy.conn() as c:
-            c.cmd("SET", "tx:p", "before")
-            replies = c.pipeline(["MULTI", "SET tx:p x", "INCR tx:pn", "EXEC", "GET tx:p",
-                                  "EXISTS tx:pn"])
-            self.assertEqual([True] * 4, [isinstance(r, Error) for r in replies[:4]], replies)
-            self.assertEqual([b"before", 0], replies[4:])
-
-    def test_quit_and_reset_after_a_refused_multi(self):
-        with setup.proxy.conn() as c:
-            c.cmd("MULTI")
-            self.expect(c, "RESET", Simple(b"RESET"))
-            self.expect(c, "SET tx:r 1", OK)
-            c.cmd("MULTI")
-            c.send(encode("QUIT"))
-            self.assertEqual(b"+OK\r\n", c.read_until_closed())
-
 
 class Tools(Case):
     """Programs that come with Redis."""

@@ -1,0 +1,301 @@
+#include "session/transaction.h"
+
+#include "base/alloc.h"
+#include "resp/write.h"
+#include "session/error.h"
+#include "session/forward.h"
+#include "session/transaction_block.h"
+
+static const char multi_command[] = "*1\r\n$5\r\nMULTI\r\n";
+static const char exec_command[] = "*1\r\n$4\r\nEXEC\r\n";
+#define MULTI_LEN (sizeof(multi_command) - 1)
+#define EXEC_LEN (sizeof(exec_command) - 1)
+
+void transaction_begin(struct client *c)
+{
+    struct transaction *t = xcalloc(1, sizeof(*t));
+
+    CHECK(client_extra(c)->transaction == NULL);
+    t->slot = SLOT_NONE;
+    c->extra->transaction = t;
+    c->in_multi = true;
+}
+
+void transaction_end(struct client *c)
+{
+    c->in_multi = false;
+    if (c->extra != NULL)
+        transaction_free(&c->extra->transaction);
+}
+
+uint64_t transaction_bytes(const struct client *c)
+{
+    const struct transaction *t = c->extra != NULL ? c->extra->transaction : NULL;
+
+    if (t == NULL)
+        return 0;
+    return (t->sent.block != NULL ? t->sent.block->cap : 0) +
+           (t->own.block != NULL ? t->own.block->cap : 0);
+}
+
+static enum dispatch_result reply(struct client *c, const struct command *cmd, struct chain *out)
+{
+    client_reply(c, cmd, out);
+    chain_clear(out);
+    if (UNLIKELY(c->queued >= c->env->config->client.max_pipeline))
+        client_hold(c, HOLD_PIPELINE); /* they wait behind requests under way */
+    return DISPATCH_DONE;
+}
+
+static enum dispatch_result reply_text(struct client *c, const struct command *cmd,
+                                       const char *text)
+{
+    struct chain out;
+
+    chain_init(&out);
+    resp_write_simple(&out, text);
+    return reply(c, cmd, &out);
+}
+
+static enum dispatch_result reply_error(struct client *c, const struct command *cmd,
+                                        const char *text)
+{
+    struct chain out;
+
+    chain_init(&out);
+    resp_write_error(&out, "%s", text);
+    return reply(c, cmd, &out);
+}
+
+/* EXEC will be refused: what is kept for it is not needed any more. */
+static void fail(struct transaction *t)
+{
+    t->failed = true;
+    buffer_drop(&t->sent);
+    buffer_drop(&t->own);
+}
+
+static enum dispatch_result refuse(struct client *c, const struct command *cmd, const char *text)
+{
+    fail(c->extra->transaction);
+    return reply_error(c, cmd, text);
+}
+
+/* --- queueing --- */
+
+/* The proxy's own commands that answer at once and leave the client on its connection. */
+static bool answers_at_once(const struct command *cmd, const struct resp_request *r)
+{
+    int64_t db;
+
+    switch ((enum command_local)cmd->local) {
+    case LOCAL_PING:
+    case LOCAL_ECHO:
+    case LOCAL_CLIENT_ID:
+    case LOCAL_CLIENT_SETNAME:
+    case LOCAL_CLIENT_GETNAME:
+    case LOCAL_CLIENT_SETINFO:
+    case LOCAL_CLIENT_INFO:
+    case LOCAL_CLIENT_HELP:
+    case LOCAL_ASKING:
+    case LOCAL_READONLY:
+    case LOCAL_READWRITE:
+        return true;
+    case LOCAL_SELECT:
+        return !resp_arg_int(r, 1, &db) || db == 0;
+    default:
+        return false;
+    }
+}
+
+static void keep_own(struct transaction *t, const struct command *cmd, const struct resp_request *r)
+{
+    struct own_command *o;
+
+    if (t->own_count == t->own_cap) {
+        t->own_cap = MAX(t->own_cap * 2, 8u);
+        t->own_list = xrealloc(t->own_list, t->own_cap * sizeof(*t->own_list));
+    }
+    o = &t->own_list[t->own_count++];
+    o->cmd = cmd;
+    o->position = t->commands;
+    buffer_append(&t->own, r->base, r->len);
+}
+
+static void keep_sent(struct transaction *t, const struct resp_request *r)
+{
+    if (t->sent_count == 0)
+        buffer_append(&t->sent, multi_command, MULTI_LEN);
+    buffer_append(&t->sent, r->base, r->len);
+    t->sent_count++;
+}
+
+/* NULL, or why the command cannot join the others. */
+static const char *check_slot(struct client *c, struct transaction *t, const struct command *cmd,
+                              const struct resp_request *r)
+{
+    uint16_t slot = SLOT_NONE;
+    size_t count = 0;
+
+    if (cmd->route == ROUTE_ANY)
+        return NULL;
+    if (!dispatch_one_slot(c, cmd, r, &slot, &count))
+        return error_text(ERROR_CROSSSLOT);
+    if (count == 0)
+        return NULL;
+    if (t->slot != SLOT_NONE && t->slot != slot && c->up->map->sharded)
+        return error_text(ERROR_CROSSSLOT);
+    t->slot = slot;
+    return NULL;
+}
+
+static const char *check_caps(struct client *c, const struct transaction *t,
+                              const struct resp_request *r)
+{
+    const struct config_client *limits = &c->env->config->client;
+    uint64_t bytes = (uint64_t)buffer_bytes(&t->sent) + buffer_bytes(&t->own) + r->len;
+
+    if (t->commands >= limits->tx_max_commands)
+        return error_text(ERROR_TX_COMMANDS);
+    if (bytes + EXEC_LEN > limits->tx_max_bytes)
+        return error_text(ERROR_TX_BYTES);
+    return NULL;
+}
+
+static enum dispatch_result queue(struct client *c, const struct command *cmd,
+                                  const struct resp_request *r)
+{
+    struct transaction *t = c->extra->transaction;
+    bool own = cmd->route == ROUTE_LOCAL;
+    const char *problem = check_caps(c, t, r);
+
+    if (problem == NULL && !own)
+        problem = check_slot(c, t, cmd, r);
+    if (problem != NULL)
+        return refuse(c, cmd, problem);
+    if (!t->failed) {
+        if (own)
+            keep_own(t, cmd, r);
+        else
+            keep_sent(t, r);
+    }
+    t->commands++;
+    return reply_text(c, cmd, "QUEUED");
+}
+
+/* --- EXEC --- */
+
+/* True: a hold was set, EXEC has to come again. */
+static bool must_wait(struct client *c, uint16_t slot, bool alone)
+{
+    if (alone)
+        return dispatch_barrier(c);
+    if (c->head == NULL || c->head->epoch == c->up->epoch || !forward_must_wait(c, slot))
+        return false;
+    client_hold(c, HOLD_BARRIER);
+    return true;
+}
+
+static enum dispatch_result execute_own(struct client *c, const struct command *cmd)
+{
+    struct transaction *t = c->extra->transaction;
+    struct chain out;
+
+    c->extra->transaction = NULL;
+    transaction_end(c);
+    chain_init(&out);
+    transaction_compose(c, t, NULL, &out);
+    transaction_free(&t);
+    return reply(c, cmd, &out);
+}
+
+static enum dispatch_result execute(struct client *c, const struct command *cmd)
+{
+    struct transaction *t = c->extra->transaction;
+    uint16_t slot = t->slot != SLOT_NONE ? t->slot : dispatch_any_slot(c);
+    /* A half-moved slot, a block that takes a connection of its own, own commands that run when the
+     * others have: nothing of the client before or behind it may be under way. */
+    bool alone = upstream_is_unstable(c->up, slot) || t->own_count > 0 ||
+                 buffer_bytes(&t->sent) + EXEC_LEN > c->env->config->backend.large_request;
+    struct request *r;
+
+    if (must_wait(c, slot, alone))
+        return DISPATCH_WAIT;
+    buffer_append(&t->sent, exec_command, EXEC_LEN);
+    c->extra->transaction = NULL;
+    transaction_end(c);
+    r = request_new(c->env, c, cmd);
+    r->slot = slot;
+    r->is_tx = 1;
+    r->data = t;
+    r->be.whole = t->own_count > 0;
+    r->be.block = t->sent.block;
+    r->be.len = t->sent.block->len;
+    t->sent.block = NULL;
+    client_enqueue(c, r);
+    forward_stored(c, r);
+    dispatch_limit(c);
+    if (alone && c->head != NULL)
+        client_hold(c, HOLD_BARRIER);
+    return DISPATCH_DONE;
+}
+
+static enum dispatch_result on_exec(struct client *c, const struct command *cmd)
+{
+    struct transaction *t = c->extra->transaction;
+
+    if (t->failed) {
+        transaction_end(c);
+        return reply_error(c, cmd, error_text(ERROR_EXECABORT));
+    }
+    return t->sent_count == 0 ? execute_own(c, cmd) : execute(c, cmd);
+}
+
+/* --- the entrance --- */
+
+static bool is_exec(const struct command *cmd)
+{
+    return cmd != NULL && cmd->local == LOCAL_EXEC;
+}
+
+bool transaction_takes(struct client *c, const struct command *cmd, const struct resp_request *r,
+                       enum dispatch_result *result)
+{
+    struct transaction *t = c->extra->transaction;
+
+    if (cmd != NULL)
+        c->last_command = (uint16_t)(cmd - command_table);
+    if (is_exec(cmd)) {
+        if (!command_arity_ok(cmd, r->argc)) {
+            transaction_end(c);
+            return false;
+        }
+        *result = on_exec(c, cmd);
+        return true;
+    }
+    if (cmd == NULL || cmd->route == ROUTE_CONTAINER || !command_arity_ok(cmd, r->argc)) {
+        fail(t);
+        return false;
+    }
+    if (cmd->local == LOCAL_QUIT || cmd->local == LOCAL_RESET)
+        return false;
+    if (cmd->local == LOCAL_DISCARD) {
+        transaction_end(c);
+        *result = reply_text(c, cmd, "OK");
+    } else if (cmd->local == LOCAL_MULTI) {
+        *result = reply_error(c, cmd, "ERR MULTI calls can not be nested");
+    } else if (strcmp(cmd->name, "watch") == 0) {
+        *result = reply_error(c, cmd, "ERR WATCH inside MULTI is not allowed");
+    } else if ((cmd->flags & CMD_NO_MULTI) != 0) {
+        *result = refuse(c, cmd, "ERR Command not allowed inside a transaction");
+    } else if (cmd->route == ROUTE_UNSUPPORTED) {
+        fail(t);
+        return false;
+    } else if (cmd->route == ROUTE_ALL || (cmd->route == ROUTE_LOCAL && !answers_at_once(cmd, r))) {
+        fail(t);
+        *result = dispatch_refused(c, cmd, " is not possible inside MULTI");
+    } else {
+        *result = queue(c, cmd, r);
+    }
+    return true;
+}
