@@ -27,6 +27,7 @@ struct beconn *beconn_new(struct backend_env *env, struct node *n, uint16_t prof
     c->tail = &c->head;
     c->progress_ms = env->loop->now_ms;
     list_init(&c->link);
+    list_init(&c->idle_link);
     if (!stream_connect(&c->stream, env->loop, &n->target, env->tcp_keepalive_s, &conn_stream_ops,
                         true)) {
         int saved = errno;
@@ -409,7 +410,7 @@ void beconn_tick(struct beconn *c, uint64_t now_ms)
         c->written_mark = c->stream.written;
         c->progress_ms = now_ms;
     }
-    if (c->head == NULL || c->paused || env->request_timeout_ms == 0)
+    if (c->head == NULL || c->head->patient || c->paused || env->request_timeout_ms == 0)
         return;
     if ((uint32_t)now_ms - c->head->sent_ms > env->request_timeout_ms &&
         now_ms - c->progress_ms > env->request_timeout_ms) {

@@ -104,10 +104,11 @@ struct beconn {
         READ_WHOLE,
         READ_PIECES
     } read_mode;
-    uint64_t written_mark; /* stream.written at the last tick */
-    uint64_t progress_ms;  /* when bytes arrived last, or the connection was idle last */
-    uint8_t step;          /* handshake */
-    struct list_node link; /* node->conns */
+    uint64_t written_mark;      /* stream.written at the last tick */
+    uint64_t progress_ms;       /* when bytes arrived last, or the connection was idle last */
+    uint8_t step;               /* handshake */
+    struct list_node link;      /* node->conns */
+    struct list_node idle_link; /* node->idle */
     struct loop_reap reap;
     void *user; /* of the one who leased it */
 };

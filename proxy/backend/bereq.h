@@ -18,6 +18,7 @@ struct bereq {
     uint64_t end;        /* position in the connection's byte stream after its last byte */
     uint32_t sent_ms;    /* low bits of the loop's clock when it was queued */
     uint16_t replies;    /* still to come; only the last is the answer */
+    bool patient;        /* its reply may take any time: backend.request_timeout is not for it */
     bool whole;          /* its reply must be delivered in one piece (it will be merged) */
 };
 

@@ -16,9 +16,12 @@ struct node {
     struct addr addr;
     struct sockaddr_any target;
     struct beconn *shared[PROFILE_MAX];
-    struct list_node conns;      /* all connections, struct beconn.link */
-    struct beconn *idle_leased;  /* at most one clean exclusive connection is kept */
-    uint32_t leased;             /* exclusive connections that exist */
+    struct list_node conns; /* all connections, struct beconn.link */
+    struct list_node idle;  /* clean exclusive connections that nobody has leased */
+    uint32_t idle_count;
+    uint32_t idle_low;           /* the fewest since the last trim */
+    uint64_t trim_ms;            /* when idle ones that were not needed are closed next */
+    uint32_t leased;             /* exclusive connections that exist, idle ones included */
     uint32_t failures;           /* failed attempts in a row */
     uint64_t retry_at_ms;        /* no new attempt before */
     uint64_t outage_ms;          /* since when it cannot serve; 0: it can */
@@ -59,6 +62,8 @@ static inline bool node_is_named(const struct node *n)
 
 /* An exclusive connection; NULL while the node is in back-off or at its limit. */
 MUST_CHECK struct beconn *node_lease(struct node *n, uint16_t profile);
+/* True when node_lease would fail for backend.max_leased. */
+bool node_lease_full(const struct node *n);
 /* Gives it back: kept when it is clean (ready, nothing in flight), else closed. */
 void node_return(struct beconn **c);
 

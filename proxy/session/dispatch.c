@@ -4,6 +4,7 @@
 #include "base/crc16.h"
 #include "base/log.h"
 #include "resp/write.h"
+#include "session/blocking.h"
 #include "session/client_pause.h"
 #include "session/error.h"
 #include "session/forward.h"
@@ -291,22 +292,6 @@ static enum dispatch_result split_over_slots(struct client *c, const struct comm
     return DISPATCH_DONE;
 }
 
-/* XREAD and XREADGROUP block only with the option BLOCK, which stands before STREAMS. */
-static bool has_block_option(const struct command *cmd, const struct resp_request *r)
-{
-    uint32_t i = cmd->name[5] == 'g' ? 4 : 1; /* XREADGROUP GROUP group consumer ... */
-
-    if (cmd->keys != KEYS_STREAMS)
-        return false;
-    for (; i < r->argc && !resp_arg_is(r, i, "streams"); i++) {
-        if (resp_arg_is(r, i, "block"))
-            return true;
-        if (resp_arg_is(r, i, "count"))
-            i++;
-    }
-    return false;
-}
-
 static enum dispatch_result dispatch_keys(struct client *c, const struct command *cmd,
                                           const struct resp_request *r, struct block *block)
 {
@@ -316,8 +301,8 @@ static enum dispatch_result dispatch_keys(struct client *c, const struct command
     if (UNLIKELY(command_keys_scattered(cmd)))
         return scattered_keys(c, cmd, r, block);
     if (UNLIKELY(cmd->keys >= KEYS_NUMKEYS)) {
-        if (cmd->keys == KEYS_STREAMS && has_block_option(cmd, r))
-            return dispatch_refused(c, cmd, " BLOCK is not supported yet");
+        if (cmd->keys == KEYS_STREAMS && blocking_option(r) != 0)
+            return blocking_dispatch(c, cmd, r);
         if ((cmd->flags & CMD_SCRIPT) != 0)
             scripts_see(c, cmd, r);
     }
@@ -393,6 +378,8 @@ enum dispatch_result dispatch_request(struct client *c, const struct resp_reques
     case ROUTE_KEYS:
     case ROUTE_SPLIT:
         return dispatch_keys(c, cmd, r, block);
+    case ROUTE_BLOCKING:
+        return blocking_dispatch(c, cmd, r);
     case ROUTE_ANY:
         return is_guarded(c, cmd) ? reply_error(c, cmd, ERROR_GUARDED)
                                   : dispatch_any(c, cmd, r, block);

@@ -1,6 +1,7 @@
 #include "session/forward.h"
 
 #include "base/log.h"
+#include "session/blocking.h"
 #include "session/error.h"
 #include "session/long_reply.h"
 #include "session/redirect.h"
@@ -18,6 +19,11 @@ static inline bool is_large(const struct client *c, uint32_t len)
 struct beconn *forward_connection(struct client *c, struct node *n, uint32_t len)
 {
     return UNLIKELY(is_large(c, len)) ? node_lease(n, c->profile) : node_shared(n, c->profile);
+}
+
+struct beconn *forward_connection_of(struct client *c, const struct request *r, struct node *n)
+{
+    return r->is_blocking ? node_lease(n, c->profile) : forward_connection(c, n, r->be.len);
 }
 
 static inline void account_sent(struct client *c, struct request *r)
@@ -110,6 +116,10 @@ void forward_again(struct client *c, struct request *r, struct beconn *conn, boo
         replies = (uint16_t)(replies - 1 + transaction_replies(r));
         transaction_sent(r);
     }
+    if (r->is_blocking) {
+        blocking_prepare(c, r);
+        blocking_sent(r, conn, asking);
+    }
     if (is_large(c, r->be.len)) {
         beconn_send_ref(conn, &r->be, asking_command, prefix, replies);
     } else {
@@ -134,7 +144,7 @@ void forward_stored(struct client *c, struct request *r)
         redirect_hold(c, r, REFUSAL_NO_OWNER);
         return;
     }
-    conn = n->outage_ms != 0 || c->refused > 0 ? NULL : forward_connection(c, n, r->be.len);
+    conn = n->outage_ms != 0 || c->refused > 0 ? NULL : forward_connection_of(c, r, n);
     if (conn == NULL || connection_full(c, conn)) {
         redirect_hold(c, r, REFUSAL_NO_CONNECTION);
         return;
@@ -172,10 +182,13 @@ static inline void account_back(struct client *c, struct request *r)
     c->inflight_bytes -= r->be.len;
 }
 
-static inline void give_back(struct beconn *conn)
+static inline void give_back(struct beconn *conn, struct request *r)
 {
-    if (UNLIKELY(conn->leased))
-        node_return(&conn);
+    if (LIKELY(!conn->leased))
+        return;
+    if (r->is_blocking)
+        blocking_back(r);
+    node_return(&conn);
 }
 
 static void node_answers(struct session_env *env, struct node *n)
@@ -236,7 +249,7 @@ static void on_reply(struct beconn *conn, struct bereq *be, const struct bereply
     struct upstream *u = n->user;
     enum refusal why = REFUSAL_NONE;
 
-    give_back(conn);
+    give_back(conn, r);
     if (UNLIKELY(reply->type == '-'))
         why = classify(u, n, r, reply);
     /* A server that loads its data answers INFO all the same: that ends no outage. */
@@ -288,6 +301,8 @@ static void on_lost(struct beconn *conn, struct bereq *be, enum bereq_loss loss)
         request_free(u->env, r);
         return;
     }
+    if (UNLIKELY(r->is_blocking))
+        blocking_back(r);
     if (r->state == REQUEST_STREAMING) {
         /* Half of the reply has gone out: nothing truthful can follow it. */
         client_close(c);
@@ -314,7 +329,7 @@ static void on_piece(struct beconn *conn, struct bereq *be, struct block *b, uin
 
     if (c == NULL) {
         if (last) {
-            give_back(conn);
+            give_back(conn, r);
             request_free(u->env, r);
         }
         return;
@@ -322,7 +337,7 @@ static void on_piece(struct beconn *conn, struct bereq *be, struct block *b, uin
     if (UNLIKELY(r->be.whole)) { /* larger than a merged reply may be: dropped */
         if (last) {
             account_back(c, r);
-            give_back(conn);
+            give_back(conn, r);
             answer_too_large(c, r);
             held_client_moved(c);
         }
@@ -333,9 +348,11 @@ static void on_piece(struct beconn *conn, struct bereq *be, struct block *b, uin
         account_back(c, r);
         if (r->is_tx)
             transaction_drop(r);
+        else if (r->is_blocking)
+            blocking_drop(r);
     }
     if (last)
-        give_back(conn);
+        give_back(conn, r);
     long_reply_piece(c, r, conn, b, off, len, last);
     held_client_moved(c);
 }

@@ -31,6 +31,9 @@ bool forward_must_wait(const struct client *c, uint16_t slot);
  * while the node cannot be reached. */
 struct beconn *forward_connection(struct client *c, struct node *n, uint32_t len);
 
+/* The same for a request that has its bytes. */
+struct beconn *forward_connection_of(struct client *c, const struct request *r, struct node *n);
+
 /* The shared connection to a node for what is not worth waiting for: NULL during an outage, unless
  * the node still answers. An attempt to reach it again is started when it is due. */
 struct beconn *forward_connection_now(struct client *c, struct node *n);

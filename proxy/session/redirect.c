@@ -252,7 +252,7 @@ static enum verdict try_request(struct client *c, struct request *r, uint64_t no
     if ((r->refusal == REFUSAL_LOST || r->refusal >= REFUSAL_TRYAGAIN) &&
         now - x->held_since_ms > limit)
         return FAILED;
-    conn = forward_connection(c, n, r->be.len);
+    conn = forward_connection_of(c, r, n);
     if (conn == NULL) {
         if (asking) /* its owner knows best */
             redirect_drop_target(r);

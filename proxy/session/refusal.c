@@ -101,6 +101,8 @@ enum refusal refusal_parse(struct upstream *u, const struct node *n, const struc
         info->target = upstream_node(u, &target);
         return why;
     }
+    if (r->is_blocking && starts_with(p, len, "UNBLOCKED force unblock"))
+        return REFUSAL_READONLY; /* its server was a master when it was sent */
     why = known_refusal(p, len, script);
     /* A script whose body nobody remembers is really missing. */
     return why == REFUSAL_NOSCRIPT && !scripts_can_repair(u->env, r) ? REFUSAL_NONE : why;

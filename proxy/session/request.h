@@ -57,7 +57,7 @@ struct request {
     union {
         struct request *parent;  /* is_part */
         struct scatter *scatter; /* REQUEST_PARTS */
-        void *data;              /* REQUEST_PENDING; is_tx: its transaction */
+        void *data;              /* REQUEST_PENDING; is_tx, is_blocking: what it needs for that */
     };
     union {
         struct block *reply_block; /* REQUEST_DONE: holds the reply; NULL: it is inline */
@@ -70,9 +70,10 @@ struct request {
     uint8_t refusal; /* enum refusal */
     uint8_t redirects;
     uint8_t is_part : 1;
-    uint8_t failed : 1;    /* answered by the proxy's own error: it has not run */
-    uint8_t is_tx : 1;     /* EXEC with its whole block (session/transaction.h) */
-    uint32_t first, count; /* of a part: its keys in scatter->order */
+    uint8_t failed : 1;      /* answered by the proxy's own error: it has not run */
+    uint8_t is_blocking : 1; /* on a leased connection (session/blocking.h) */
+    uint8_t is_tx : 1;       /* EXEC with its whole block (session/transaction.h) */
+    uint32_t first, count;   /* of a part: its keys in scatter->order */
     char reply_inline[REQUEST_INLINE_REPLY];
 };
 

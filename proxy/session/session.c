@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "base/log.h"
+#include "session/blocking.h"
 #include "session/client_pause.h"
 #include "session/forward.h"
 #include "session/info.h"
@@ -41,6 +42,7 @@ void session_env_init(struct session_env *env)
 
     list_init(&env->clients);
     list_init(&env->long_replies);
+    list_init(&env->blocked);
     redirect_init(env);
     env->scratch = xmalloc(CLIENT_SCRATCH);
     env->limits = (struct resp_limits){.max_bulk = (uint32_t)cc->max_bulk,
@@ -144,6 +146,7 @@ void session_on_tick(struct session_env *env)
     for (size_t i = 0; i < env->upstream_count; i++)
         upstream_tick(env->upstreams[i], now_ms);
     long_reply_tick(env, now_ms);
+    blocking_tick(env, now_ms);
     if (env->config->memory_max > 0)
         enforce_memory_max(env);
     if (++env->ticks % TICKS_PER_SECOND == 0)

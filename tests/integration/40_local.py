@@ -330,9 +330,7 @@ class Config(Case):
 
 class Refused(Case):
     """What needs a later stage says so in one way, and never half does it."""
-    LINES = ["BLPOP a 1", "BRPOP a 1", "BRPOPLPUSH {a} {a}b 1", "BLMOVE {a} {a}b LEFT LEFT 1",
-             "BLMPOP 1 1 a LEFT", "BZPOPMIN a 1", "BZPOPMAX a 1", "BZMPOP 1 1 a MIN", "WATCH a",
-             "MONITOR"]
+    LINES = ["WATCH a", "MONITOR"]
 
     def setUp(self):
         if STANDIN:
@@ -346,15 +344,6 @@ class Refused(Case):
                     self.expect_error(c, line, "ERR KEYWAY %s is not supported yet" % name)
                     self.expect_error(c, line.lower(), "ERR KEYWAY %s is not supported yet" % name)
             self.expect(c, "PING", PONG)
-
-    def test_a_blocking_option_is_refused_too(self):
-        with setup.proxy.conn() as c:
-            for line in ["XREAD BLOCK 10 STREAMS s $", "XREADGROUP GROUP g c BLOCK 10 STREAMS s >"]:
-                got = c.cmd(*line.split())
-                self.assertIsInstance(got, Error, line)
-                self.assertIn(b"not supported yet", got)
-            with setup.proxy.conn() as other:
-                self.expect(other, "PING", PONG)
 
     def test_admin_commands_harm_nobody(self):
         """SHUTDOWN, DEBUG, REPLICAOF and the like must not pass to some node by accident."""

@@ -244,6 +244,10 @@ static void check_route_fits(const struct command *c)
     CU_ASSERT_EQUAL(c->route == ROUTE_LOCAL, c->local != LOCAL_NONE);
     CU_ASSERT_EQUAL(c->route == ROUTE_SPLIT || c->route == ROUTE_ALL, c->merge != MERGE_NONE);
     switch ((enum command_route)c->route) {
+    case ROUTE_BLOCKING:
+        CU_ASSERT_TRUE(c->flags & CMD_BLOCKING);
+        CU_ASSERT_TRUE(keys);
+        break;
     case ROUTE_KEYS:
         CU_ASSERT_TRUE(keys);
         break;
@@ -335,7 +339,9 @@ static void test_routes(void)
                  ROUTE_LOCAL, MERGE_NONE);
     check_routes("publish spublish subscribe psubscribe ssubscribe unsubscribe pubsub|channels",
                  ROUTE_LOCAL, MERGE_NONE);
-    check_routes("blpop brpop blmove brpoplpush blmpop bzpopmin bzpopmax bzmpop wait waitaof watch "
+    check_routes("blpop brpop blmove brpoplpush blmpop bzpopmin bzpopmax bzmpop", ROUTE_BLOCKING,
+                 MERGE_NONE);
+    check_routes("wait waitaof watch "
                  "unwatch monitor module|load replicaof slaveof failover psync sync replconf "
                  "shutdown swapdb move restore-asking script|debug",
                  ROUTE_UNSUPPORTED, MERGE_NONE);

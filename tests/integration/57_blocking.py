@@ -1,0 +1,278 @@
+"""Commands that wait at a server: on connections of their own, which go when their client goes."""
+import threading
+import time
+import unittest
+
+from harness.case import Case, Setup, in_threads
+from harness.proxy import STANDIN, Proxy, grace, scaled
+from harness.resp import OK, PONG, Error, encode
+from harness.servers import key_slot
+
+setup = Setup()
+
+
+def setUpModule():
+    setup.start()
+
+
+def tearDownModule():
+    setup.stop()
+
+
+def connections():
+    return sum(int(n.info("stats")["total_connections_received"]) for n in setup.cluster.live())
+
+
+def blocked():
+    return sum(int(n.info("clients")["blocked_clients"]) for n in setup.cluster.live())
+
+
+class LikeOneServer(Case):
+    """Answers that are there at once, errors, and times that end."""
+    LINES = [
+        "RPUSH {k}l a b c d e f", "BLPOP {k}l 1", "BRPOP {k}none {k}l 1", "BLMOVE {k}l {k}m LEFT RIGHT 1",
+        "BRPOPLPUSH {k}l {k}m 1", "BLMPOP 1 2 {k}none {k}l LEFT COUNT 2", "LRANGE {k}m 0 -1",
+        "ZADD {k}z 1 a 2 b 3 c 4.5 d", "BZPOPMIN {k}z 1", "BZPOPMAX {k}z 0.5",
+        "BZMPOP 1 1 {k}z MIN COUNT 2", "XADD {k}x 1-1 f v", "XREAD BLOCK 10 STREAMS {k}x 0",
+        "XREAD COUNT 1 bLoCk 0 STREAMS {k}x 0", "XGROUP CREATE {k}x g 0",
+        "XREADGROUP GROUP g me COUNT 1 BLOCK 10 STREAMS {k}x >",
+        # times that end
+        "BLPOP {k}none 0.01", "BRPOP {k}none {k}none2 .02", "BLMOVE {k}none {k}m LEFT LEFT 0.01",
+        "BRPOPLPUSH {k}none {k}m 0.01", "BLMPOP 0.01 1 {k}none RIGHT", "BZPOPMIN {k}none 0.01",
+        "BZPOPMAX {k}none 0.01", "BZMPOP 0.01 1 {k}none MAX", "XREAD BLOCK 10 STREAMS {k}x $",
+        "XREADGROUP GROUP g me BLOCK 10 STREAMS {k}x >",
+        # errors
+        "BLPOP {k}none x", "BLPOP {k}none -1", "BLPOP {k}none 1e30", "BLPOP {k}none nan",
+        "BLPOP {k}none", "BLPOP", "BLPOP {k}none inf", "BLPOP {k}none 0x10000000000000000",
+        "BLMPOP 1 0 {k}none LEFT", "BLMPOP 1 x {k}none LEFT", "BLMPOP 1 5 {k}none LEFT",
+        "BLMPOP x 1 {k}none LEFT", "BLMPOP 1 1 {k}none UP", "BLMOVE {k}none {k}m UP LEFT 1",
+        "SET {k}s x", "BLPOP {k}s 1", "BZPOPMIN {k}s 1", "XREAD BLOCK -1 STREAMS {k}x $",
+        "XREAD BLOCK x STREAMS {k}x $", "XREAD BLOCK 1 STREAMS {k}x", "XREAD BLOCK",
+        "XREADGROUP GROUP nogroup me BLOCK 10 STREAMS {k}x >",
+        # in a transaction nothing waits
+        "MULTI", "BLPOP {k}none 0", "RPUSH {k}l 1", "BLPOP {k}l 0", "BRPOPLPUSH {k}none {k}m 0",
+        "BZPOPMIN {k}none 0", "XREAD BLOCK 0 STREAMS {k}x $", "BLMPOP 0 1 {k}none LEFT", "EXEC", "PING",
+    ]
+
+    def test_both_dialects(self):
+        for protocol in (2, 3):
+            with setup.proxy.conn(protocol=protocol) as c, setup.oracle.conn(protocol=protocol) as o:
+                o.cmd("FLUSHALL")
+                c.cmd("FLUSHALL")
+                for line in self.LINES:
+                    self.matches_oracle(c, o, line)
+
+    def test_pipelined(self):
+        with setup.proxy.conn() as c, setup.oracle.conn() as o:
+            lines = [x.replace("{k}", "{p}") for x in self.LINES]
+            self.assertEqual(o.pipeline(lines), c.pipeline(lines))
+
+    def test_two_slots(self):
+        if STANDIN:
+            self.skipTest("needs a cluster")
+        with setup.proxy.conn() as c:
+            for line in ["BLPOP a b 1", "BLMOVE a b LEFT LEFT 1", "BLMPOP 1 2 a b LEFT",
+                         "XREAD BLOCK 1 STREAMS a b $ $"]:
+                self.expect_error(c, line, "CROSSSLOT Keys in request don't hash to the same slot")
+
+
+class WaitCase(Case):
+    def wait_blocked(self, n):
+        if STANDIN:
+            time.sleep(0.2)
+        else:
+            self.eventually("%d clients are blocked at the servers" % n, lambda: blocked() == n)
+
+
+class Waiting(WaitCase):
+    def test_served_by_another_client(self):
+        for lines in (["BLPOP w:1 0", "RPUSH w:1 x"], ["BZPOPMIN w:2 0", "ZADD w:2 1 x"],
+                      ["XREAD BLOCK 0 STREAMS w:3 $", "XADD w:3 1-1 f v"],
+                      ["BRPOPLPUSH {w}4 {w}5 5", "LPUSH {w}4 x"]):
+            with self.subTest(lines[0]), setup.proxy.conn() as c, setup.proxy.conn() as other:
+                c.send(encode(*lines[0].split()) + encode("PING"))
+                self.wait_blocked(1)
+                self.assertTrue(c.is_silent(0.1))
+                self.not_error(other.cmd(*lines[1].split()), lines[1])
+                self.assertNotIsInstance(c.read(), Error)
+                self.assertEqual(PONG, c.read())
+
+    def test_order_with_what_came_before_and_behind(self):
+        with setup.proxy.conn() as c:
+            got = c.pipeline(["SET o:a 1", "RPUSH o:l x", "INCR o:a", "BLPOP o:l 5", "INCR o:a", "GET o:a",
+                              "BLPOP o:l 0.05", "PING"])
+            self.assertEqual([OK, 1, 2, [b"o:l", b"x"], 3, b"3", got[6], PONG], got)
+
+    def test_nobody_else_waits(self):
+        waiters = [setup.proxy.conn() for _ in range(20)]
+        for i, w in enumerate(waiters):
+            w.send(encode("BLPOP", "n:%d" % i, "0"))
+        self.wait_blocked(20)
+        with setup.proxy.conn() as c:
+            start = time.monotonic()
+            for i in range(200):
+                self.expect(c, "SET n:x:%d 1" % i, OK)
+            self.assertLess(time.monotonic() - start, grace(2))
+            for i, w in enumerate(waiters):
+                c.cmd("RPUSH", "n:%d" % i, "v%d" % i)
+                self.assertEqual([b"n:%d" % i, b"v%d" % i], w.read())
+        for w in waiters:
+            w.close()
+        self.wait_blocked(0)
+
+    def test_longer_than_the_request_timeout(self):
+        if STANDIN:
+            self.skipTest("needs the proxy")
+        config = "backend:\n  request_timeout: 300ms\n"
+        with Proxy(setup.cluster.seeds(), config=config).start().wait_routes() as p, p.conn() as c:
+            start = time.monotonic()
+            c.cmd("BLPOP", "long", "1.2")
+            self.assertGreater(time.monotonic() - start, 1.1)
+            self.expect(c, "PING", PONG)
+
+
+class Leaving(WaitCase):
+    def leave_and_look(self, leave, *behind):
+        conns = [setup.proxy.conn() for _ in range(5)]
+        for c in conns:
+            c.send(encode("BLPOP", "leave", "0") + b"".join(behind))
+        self.wait_blocked(5)
+        start = time.monotonic()
+        for c in conns:
+            leave(c)
+        self.wait_blocked(0)
+        self.assertLess(time.monotonic() - start, grace(1))
+        with setup.proxy.conn() as c:
+            c.cmd("RPUSH", "leave", "kept")
+            time.sleep(0.05)
+            self.expect(c, "LPOP leave", b"kept")
+
+    def test_a_closed_client_frees_its_connection(self):
+        self.leave_and_look(lambda c: c.close())
+        self.leave_and_look(lambda c: c.reset())
+        self.leave_and_look(lambda c: c.close(), encode("PING"))
+        self.leave_and_look(lambda c: c.close(), encode("SET", "leave:x", "y")[:-3])
+
+    def test_with_much_behind(self):
+        self.leave_and_look(lambda c: c.close(), encode("SET", "leave:x", "y" * 30000) * 4)
+
+    def test_half_closed(self):
+        import socket
+        with setup.proxy.conn() as c:
+            c.cmd("RPUSH", "half", "x")
+        c = setup.proxy.conn()
+        c.send(encode("BLPOP", "half", "0"))
+        c.sock.shutdown(socket.SHUT_WR)
+        self.assertEqual([b"half", b"x"], c.read())
+        c.close()
+        c = setup.proxy.conn()
+        c.send(encode("BLPOP", "half", "0"))
+        c.sock.shutdown(socket.SHUT_WR)
+        self.assertEqual(b"", c.read_until_closed())
+        self.wait_blocked(0)
+
+
+class Connections(WaitCase):
+    def setUp(self):
+        if STANDIN:
+            self.skipTest("needs the proxy")
+
+    def test_flat(self):
+        def client(i):
+            with setup.proxy.conn() as c:
+                for n in range(scaled(100)):
+                    key = "flat:%d:%d" % (i, n)
+                    got = c.pipeline([("RPUSH", key, "x"), ("BLPOP", key, "1")])
+                    self.assertEqual([1, [key.encode(), b"x"]], got)
+        in_threads(50, client)
+        before = connections()
+        in_threads(50, client)
+        # Looking costs one for each server; how many wait at the same time varies a little.
+        self.assertLess(connections() - before, 60)
+
+    def test_max_leased(self):
+        config = "workers: 1\nbackend:\n  max_leased: 3\n"
+        with Proxy(setup.cluster.seeds(), config=config, workers=1).start().wait_routes() as p:
+            conns = [p.conn() for _ in range(3)]
+            for i, c in enumerate(conns):
+                c.send(encode("BLPOP", "{ml}%d" % i, "0"))
+            self.wait_blocked(3)
+            with p.conn() as c:
+                self.expect_error(c, "BLPOP {ml} 1", "ERR KEYWAY backend.max_leased connections are in use")
+                self.expect(c, "SET {ml}x 1", OK)
+                c.cmd("RPUSH", "{ml}0", "a")
+                self.assertEqual([b"{ml}0", b"a"], conns[0].read())
+                c.cmd("RPUSH", "{ml}y", "b")
+                self.expect(c, "BLPOP {ml}y 1", [b"{ml}y", b"b"])
+            for c in conns:
+                c.close()
+            self.wait_blocked(0)
+
+
+class ServersChange(WaitCase):
+    def setUp(self):
+        if STANDIN:
+            self.skipTest("needs the proxy")
+
+    def test_a_moved_slot_blocks_anew(self):
+        slot = key_slot("{bm}")
+        cluster = setup.cluster
+        cluster.wait_ok()
+        cluster.wait_epochs()
+        source = cluster.owner(slot)
+        target = next(m for m in cluster.masters() if m is not source)
+        with setup.proxy.conn() as c, setup.proxy.conn() as timed, setup.proxy.conn() as other:
+            start = time.monotonic()
+            c.send(encode("BLPOP", "{bm}a", "0"))
+            timed.send(encode("BLPOP", "{bm}b", "3"))
+            self.wait_blocked(2)
+            cluster.begin_move(slot, source, target)
+            cluster.move_keys(slot, source, target)
+            cluster.end_move(slot, source, target)
+            self.eventually("both wait at the new owner",
+                            lambda: int(target.info("clients")["blocked_clients"]) == 2)
+            other.cmd("RPUSH", "{bm}a", "x")
+            self.assertEqual([b"{bm}a", b"x"], c.read())
+            self.assertFalse(isinstance(timed.read(), Error))
+            self.assertTrue(2.8 < time.monotonic() - start < 3 + grace(1), time.monotonic() - start)
+
+    def test_a_demoted_master(self):
+        slot = key_slot("{bd}")
+        old = setup.cluster.owner(slot)
+        with setup.proxy.conn() as c, setup.proxy.conn() as other:
+            c.send(encode("BLPOP", "{bd}", "0"))
+            self.wait_blocked(1)
+            self.eventually("it has a replica", lambda: setup.cluster.replicas_of(old))
+            new = setup.cluster.replicas_of(old)[0]
+            setup.cluster.failover(new)
+            self.eventually("it waits at the new master",
+                            lambda: int(new.info("clients")["blocked_clients"]) == 1)
+            other.cmd("RPUSH", "{bd}", "x")
+            self.assertEqual([b"{bd}", b"x"], c.read())
+
+
+class TheServerDies(WaitCase):
+    def test_a_pop_and_a_read(self):
+        """What it was doing is not known: a command that pops is not run a second time."""
+        if STANDIN:
+            self.skipTest("needs the proxy")
+        slot = key_slot("{bk}")
+        with setup.proxy.conn() as pops, setup.proxy.conn() as reads:
+            setup.cluster.wait_ok()
+            pops.send(encode("BLPOP", "{bk}", "0"))
+            reads.send(encode("XREAD", "BLOCK", "0", "STREAMS", "{bk}x", "0"))
+            self.wait_blocked(2)
+            old = setup.cluster.owner(slot)
+            self.eventually("it has a replica", lambda: setup.cluster.replicas_of(old))
+            replica = setup.cluster.replicas_of(old)[0]
+            setup.cluster.kill_master(old)
+            got = pops.read()
+            self.assertTrue(isinstance(got, Error) and got.startswith(b"UNKNOWN "), got)
+            setup.cluster.failover(replica, "TAKEOVER")
+            with setup.proxy.conn() as other:
+                self.not_error(other.cmd("XADD", "{bk}x", "1-1", "f", "v"), "XADD")
+            self.assertEqual([[b"{bk}x", [[b"1-1", [b"f", b"v"]]]]], reads.read())
+
+
+if __name__ == "__main__":
+    unittest.main()
