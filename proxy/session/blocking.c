@@ -122,7 +122,6 @@ enum dispatch_result blocking_dispatch(struct client *c, const struct command *c
 {
     uint16_t slot = SLOT_NONE;
     struct request *req;
-    struct node *n;
     size_t count;
 
     if (!dispatch_one_slot(c, cmd, r, &slot, &count))
@@ -131,9 +130,6 @@ enum dispatch_result blocking_dispatch(struct client *c, const struct command *c
         slot = dispatch_any_slot(c); /* a server words the error */
     if (dispatch_barrier(c))
         return DISPATCH_WAIT;
-    n = upstream_route(c->up, slot);
-    if (n != NULL && node_lease_full(n))
-        return reply_error(c, cmd, ERROR_LEASED);
     req = request_new(c->env, c, cmd);
     req->slot = slot;
     blocking_new(c, req, cmd, r);

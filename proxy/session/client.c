@@ -12,6 +12,7 @@
 #include "session/scatter.h"
 #include "session/subscriber.h"
 #include "session/transaction.h"
+#include "session/watch.h"
 
 #define CLIENT_MAGIC 0xc11e4700u
 /* A merged reply that has to wait for its turn is one block, whose size is a 32-bit number. */
@@ -98,6 +99,7 @@ void client_close(struct client *c)
     if (!list_linked(&c->link))
         return;
     stream_close(&c->stream);
+    watch_release(c);
     while (c->head != NULL) {
         struct request *r = c->head;
 

@@ -35,6 +35,7 @@ struct client_extra {
     char *name, *lib_name, *lib_ver; /* what it told us about itself */
     bool no_evict;                   /* not to be closed for memory_max */
     struct subscriber *subscriber;   /* NULL: it never listened to a channel */
+    struct watch *watch;             /* between WATCH and EXEC */
     struct transaction *transaction; /* between MULTI and EXEC */
     struct long_reply *long_reply; /* the one at the head, whose connection waits for our output */
     /* HOLD_REFUSED: */

@@ -7,6 +7,7 @@
 #include "session/redirect.h"
 #include "session/scatter.h"
 #include "session/transaction.h"
+#include "session/watch.h"
 
 static const char asking_command[] = "*1\r\n$6\r\nASKING\r\n";
 #define ASKING_LEN (sizeof(asking_command) - 1)
@@ -23,6 +24,8 @@ struct beconn *forward_connection(struct client *c, struct node *n, uint32_t len
 
 struct beconn *forward_connection_of(struct client *c, const struct request *r, struct node *n)
 {
+    if (r->is_pinned)
+        return watch_lease(c, r, n);
     return r->is_blocking ? node_lease(n, c->profile) : forward_connection(c, n, r->be.len);
 }
 
@@ -69,7 +72,7 @@ void forward_new(struct client *c, struct request *r, const char *bytes, uint32_
     }
     conn = UNLIKELY(n->outage_ms != 0 || c->refused > 0) ? NULL : forward_connection(c, n, len);
     if (UNLIKELY(conn == NULL || connection_full(c, conn))) {
-        if (is_large(c, len) && n->outage_ms == 0 && n->leased >= c->env->backend.max_leased) {
+        if (is_large(c, len) && n->outage_ms == 0 && node_lease_full(n)) {
             redirect_fail(c, r, ERROR_LEASED);
             return;
         }
@@ -119,6 +122,8 @@ void forward_again(struct client *c, struct request *r, struct beconn *conn, boo
     if (r->is_blocking) {
         blocking_prepare(c, r);
         blocking_sent(r, conn, asking);
+    } else if (r->is_pinned && !r->is_tx) {
+        watch_sent(c, asking);
     }
     if (is_large(c, r->be.len)) {
         beconn_send_ref(conn, &r->be, asking_command, prefix, replies);
@@ -146,7 +151,12 @@ void forward_stored(struct client *c, struct request *r)
     }
     conn = n->outage_ms != 0 || c->refused > 0 ? NULL : forward_connection_of(c, r, n);
     if (conn == NULL || connection_full(c, conn)) {
-        redirect_hold(c, r, REFUSAL_NO_CONNECTION);
+        bool leases = r->is_blocking || r->is_pinned || is_large(c, r->be.len);
+
+        if (leases && conn == NULL && n->outage_ms == 0 && node_lease_full(n))
+            redirect_fail(c, r, ERROR_LEASED);
+        else
+            redirect_hold(c, r, REFUSAL_NO_CONNECTION);
         return;
     }
     forward_again(c, r, conn, false);
@@ -182,12 +192,14 @@ static inline void account_back(struct client *c, struct request *r)
     c->inflight_bytes -= r->be.len;
 }
 
-static inline void give_back(struct beconn *conn, struct request *r)
+static inline void give_back(struct beconn *conn, struct request *r, char reply_type)
 {
-    if (LIKELY(!conn->leased))
+    if (LIKELY(!conn->leased) || conn->user != NULL) /* WATCH goes on using it */
         return;
     if (r->is_blocking)
         blocking_back(r);
+    if (r->is_pinned && reply_type == '-')
+        conn->retired = true; /* an UNWATCH that failed: not clean */
     node_return(&conn);
 }
 
@@ -249,7 +261,7 @@ static void on_reply(struct beconn *conn, struct bereq *be, const struct bereply
     struct upstream *u = n->user;
     enum refusal why = REFUSAL_NONE;
 
-    give_back(conn, r);
+    give_back(conn, r, reply->type);
     if (UNLIKELY(reply->type == '-'))
         why = classify(u, n, r, reply);
     /* A server that loads its data answers INFO all the same: that ends no outage. */
@@ -263,7 +275,9 @@ static void on_reply(struct beconn *conn, struct bereq *be, const struct bereply
     account_back(c, r);
     if (UNLIKELY(r->is_part) && r->parent->scatter->answered_by != NULL)
         r->parent->scatter->answered_by(r, n);
-    if (UNLIKELY(why != REFUSAL_NONE))
+    if (UNLIKELY(r->is_pinned))
+        watch_replied(c, r, reply, why);
+    else if (UNLIKELY(why != REFUSAL_NONE))
         redirect_hold(c, r, why);
     else
         answered(c, r, reply);
@@ -288,7 +302,20 @@ static void answer_too_large(struct client *c, struct request *r)
 
     reply.len = (size_t)snprintf(text, sizeof(text), "-%s\r\n", error_text(ERROR_MERGED_SIZE));
     reply.data = text;
-    answered(c, r, &reply);
+    if (r->is_pinned)
+        watch_replied(c, r, &reply, REFUSAL_NONE);
+    else
+        answered(c, r, &reply);
+}
+
+void forward_answered(struct client *c, struct request *r, const struct bereply *reply)
+{
+    answered(c, r, reply);
+}
+
+void forward_unknown(struct client *c, struct request *r)
+{
+    answer_unknown(c, r);
 }
 
 static void on_lost(struct beconn *conn, struct bereq *be, enum bereq_loss loss)
@@ -310,7 +337,10 @@ static void on_lost(struct beconn *conn, struct bereq *be, enum bereq_loss loss)
         return;
     }
     account_back(c, r);
-    if (loss == BEREQ_UNSENT && conn->stream.written <= conn->handshake_bytes + be->end - be->len)
+    if (UNLIKELY(r->is_pinned))
+        watch_request_lost(c, r, loss);
+    else if (loss == BEREQ_UNSENT &&
+             conn->stream.written <= conn->handshake_bytes + be->end - be->len)
         redirect_hold(c, r, REFUSAL_NO_CONNECTION);
     else if (loss == BEREQ_UNKNOWN && request_is_write(r) &&
              !(r->is_tx && transaction_is_refused(r)))
@@ -329,7 +359,7 @@ static void on_piece(struct beconn *conn, struct bereq *be, struct block *b, uin
 
     if (c == NULL) {
         if (last) {
-            give_back(conn, r);
+            give_back(conn, r, '*');
             request_free(u->env, r);
         }
         return;
@@ -337,7 +367,7 @@ static void on_piece(struct beconn *conn, struct bereq *be, struct block *b, uin
     if (UNLIKELY(r->be.whole)) { /* larger than a merged reply may be: dropped */
         if (last) {
             account_back(c, r);
-            give_back(conn, r);
+            give_back(conn, r, '*');
             answer_too_large(c, r);
             held_client_moved(c);
         }
@@ -352,7 +382,7 @@ static void on_piece(struct beconn *conn, struct bereq *be, struct block *b, uin
             blocking_drop(r);
     }
     if (last)
-        give_back(conn, r);
+        give_back(conn, r, '*');
     long_reply_piece(c, r, conn, b, off, len, last);
     held_client_moved(c);
 }
@@ -387,6 +417,8 @@ static void on_closed(struct beconn *conn)
 {
     struct upstream *u = conn->node->user;
 
+    if (conn->user != NULL)
+        watch_conn_closed(conn);
     if (conn->retired)
         return;
     METRIC_ADD(&u->env->metrics, backend_lost, 1);

@@ -7,6 +7,7 @@
 #include "session/pubsub.h"
 #include "session/subscriber.h"
 #include "session/transaction.h"
+#include "session/watch.h"
 
 static local_fn *const handlers[LOCAL_COUNT] = {
 #define LOCAL(name) [LOCAL_##name] = local_##name,
@@ -22,7 +23,7 @@ static bool is_barrier(enum command_local l)
            l == LOCAL_CLIENT_LIST || l == LOCAL_SCAN || l == LOCAL_CLUSTER_COUNTKEYSINSLOT ||
            l == LOCAL_CLUSTER_GETKEYSINSLOT || l == LOCAL_CLIENT_KILL || l == LOCAL_CLIENT_PAUSE ||
            l == LOCAL_CLIENT_UNPAUSE || l == LOCAL_RANDOMKEY || l == LOCAL_DEBUG ||
-           l == LOCAL_SCRIPT_KILL || l == LOCAL_FUNCTION_KILL;
+           l == LOCAL_SCRIPT_KILL || l == LOCAL_FUNCTION_KILL || l == LOCAL_WATCH;
 }
 
 enum dispatch_result local_dispatch(struct client *c, const struct command *cmd,
@@ -108,6 +109,7 @@ HANDLER(RESET)
     c->profile = c->up->base_profile[0];
     subscriber_update_mode(c);
     transaction_end(c);
+    watch_release(c);
     if (c->extra != NULL) {
         free(c->extra->name);
         c->extra->name = NULL;

@@ -71,6 +71,7 @@ struct request {
     uint8_t redirects;
     uint8_t is_part : 1;
     uint8_t failed : 1;      /* answered by the proxy's own error: it has not run */
+    uint8_t is_pinned : 1;   /* on the connection that watches keys (session/watch.h) */
     uint8_t is_blocking : 1; /* on a leased connection (session/blocking.h) */
     uint8_t is_tx : 1;       /* EXEC with its whole block (session/transaction.h) */
     uint32_t first, count;   /* of a part: its keys in scatter->order */

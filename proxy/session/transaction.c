@@ -5,6 +5,7 @@
 #include "session/error.h"
 #include "session/forward.h"
 #include "session/transaction_block.h"
+#include "session/watch.h"
 
 static const char multi_command[] = "*1\r\n$5\r\nMULTI\r\n";
 static const char exec_command[] = "*1\r\n$4\r\nEXEC\r\n";
@@ -16,7 +17,7 @@ void transaction_begin(struct client *c)
     struct transaction *t = xcalloc(1, sizeof(*t));
 
     CHECK(client_extra(c)->transaction == NULL);
-    t->slot = SLOT_NONE;
+    t->slot = watch_slot(c); /* all keys are in the slot of the watched ones */
     c->extra->transaction = t;
     c->in_multi = true;
 }
@@ -100,6 +101,7 @@ static bool answers_at_once(const struct command *cmd, const struct resp_request
     case LOCAL_ASKING:
     case LOCAL_READONLY:
     case LOCAL_READWRITE:
+    case LOCAL_UNWATCH:
         return true;
     case LOCAL_SELECT:
         return !resp_arg_int(r, 1, &db) || db == 0;
@@ -209,18 +211,38 @@ static enum dispatch_result execute_own(struct client *c, const struct command *
     return reply(c, cmd, &out);
 }
 
+/* What is watched was lost sight of. */
+static enum dispatch_result conflict(struct client *c, const struct command *cmd)
+{
+    struct chain out;
+
+    transaction_end(c);
+    chain_init(&out);
+    watch_conflict(c, &out);
+    return reply(c, cmd, &out);
+}
+
 static enum dispatch_result execute(struct client *c, const struct command *cmd)
 {
     struct transaction *t = c->extra->transaction;
     uint16_t slot = t->slot != SLOT_NONE ? t->slot : dispatch_any_slot(c);
     /* A half-moved slot, a block that takes a connection of its own, own commands that run when the
      * others have: nothing of the client before or behind it may be under way. */
-    bool alone = upstream_is_unstable(c->up, slot) || t->own_count > 0 ||
+    bool alone = watch_is_on(c) || upstream_is_unstable(c->up, slot) || t->own_count > 0 ||
                  buffer_bytes(&t->sent) + EXEC_LEN > c->env->config->backend.large_request;
+    struct beconn *watched = NULL;
+    bool asking = false;
     struct request *r;
 
     if (must_wait(c, slot, alone))
         return DISPATCH_WAIT;
+    if (watch_is_on(c)) {
+        watched = watch_connection(c, &asking);
+        if (watched == NULL)
+            return conflict(c, cmd);
+    }
+    if (t->sent_count == 0)
+        buffer_append(&t->sent, multi_command, MULTI_LEN);
     buffer_append(&t->sent, exec_command, EXEC_LEN);
     c->extra->transaction = NULL;
     transaction_end(c);
@@ -228,12 +250,16 @@ static enum dispatch_result execute(struct client *c, const struct command *cmd)
     r->slot = slot;
     r->is_tx = 1;
     r->data = t;
-    r->be.whole = t->own_count > 0;
+    r->is_pinned = watched != NULL;
+    r->be.whole = t->own_count > 0 || watched != NULL;
     r->be.block = t->sent.block;
     r->be.len = t->sent.block->len;
     t->sent.block = NULL;
     client_enqueue(c, r);
-    forward_stored(c, r);
+    if (watched != NULL)
+        forward_again(c, r, watched, asking);
+    else
+        forward_stored(c, r);
     dispatch_limit(c);
     if (alone && c->head != NULL)
         client_hold(c, HOLD_BARRIER);
@@ -246,9 +272,10 @@ static enum dispatch_result on_exec(struct client *c, const struct command *cmd)
 
     if (t->failed) {
         transaction_end(c);
+        watch_release(c);
         return reply_error(c, cmd, error_text(ERROR_EXECABORT));
     }
-    return t->sent_count == 0 ? execute_own(c, cmd) : execute(c, cmd);
+    return t->sent_count == 0 && !watch_is_on(c) ? execute_own(c, cmd) : execute(c, cmd);
 }
 
 /* --- the entrance --- */
@@ -268,6 +295,7 @@ bool transaction_takes(struct client *c, const struct command *cmd, const struct
     if (is_exec(cmd)) {
         if (!command_arity_ok(cmd, r->argc)) {
             transaction_end(c);
+            watch_release(c);
             return false;
         }
         *result = on_exec(c, cmd);
@@ -281,10 +309,11 @@ bool transaction_takes(struct client *c, const struct command *cmd, const struct
         return false;
     if (cmd->local == LOCAL_DISCARD) {
         transaction_end(c);
+        watch_release(c);
         *result = reply_text(c, cmd, "OK");
     } else if (cmd->local == LOCAL_MULTI) {
         *result = reply_error(c, cmd, "ERR MULTI calls can not be nested");
-    } else if (strcmp(cmd->name, "watch") == 0) {
+    } else if (cmd->local == LOCAL_WATCH) {
         *result = reply_error(c, cmd, "ERR WATCH inside MULTI is not allowed");
     } else if ((cmd->flags & CMD_NO_MULTI) != 0) {
         *result = refuse(c, cmd, "ERR Command not allowed inside a transaction");

@@ -3,11 +3,10 @@ import threading
 import time
 import unittest
 
-from harness import fake
 from harness.case import Case, Setup, in_threads
 from harness.fake import FakeCluster
-from harness.proxy import STANDIN, Proxy, grace, scaled
-from harness.resp import OK, PONG, Closed, Error, Null, Simple, encode
+from harness.proxy import STANDIN, Proxy, scaled
+from harness.resp import OK, PONG, Error, Simple, encode
 from harness.servers import key_slot
 
 QUEUED = Simple(b"QUEUED")
@@ -299,6 +298,158 @@ class MovingSlot(Case):
                 stop.set()
         in_threads(2, lambda i: fail_over(i) if i else client(i))
         self.assertEqual([], wrong)
+
+
+class Watch(Case):
+    SCRIPTS = [  # "2:" is another client's
+        "WATCH {t}a | GET {t}a | MULTI | INCR {t}a | EXEC | GET {t}a",
+        "WATCH {t}a {t}b | 2:SET {t}b x | MULTI | INCR {t}a | EXEC | GET {t}a",
+        "WATCH {t}a | 2:SET {t}b x | MULTI | INCR {t}a | PING | EXEC | GET {t}a",
+        "WATCH {t}a | SET {t}a own | MULTI | GET {t}a | EXEC | GET {t}a",
+        "WATCH {t}a | WATCH {t}b | 2:DEL {t}a | 2:INCR {t}b | MULTI | GET {t}a | EXEC",
+        "WATCH {t}a | 2:SET {t}a x | UNWATCH | MULTI | GET {t}a | EXEC",
+        "WATCH {t}a | 2:SET {t}a x | MULTI | DISCARD | MULTI | GET {t}a | EXEC",
+        "WATCH {t}a | 2:SET {t}a x | MULTI | EXEC | MULTI | GET {t}a | EXEC",
+        "WATCH {t}a | 2:SET {t}a x | MULTI | PING | EXEC",
+        "WATCH {t}a | MULTI | PING | EXEC | MULTI | EXEC",
+        "WATCH {t}a | MULTI | EXEC",
+        "WATCH {t}a | 2:SET {t}a x | MULTI | nosuch | EXEC | MULTI | GET {t}a | EXEC",
+        "WATCH {t}a | 2:SET {t}a x | MULTI | EXEC x | MULTI | GET {t}a | EXEC",
+        "WATCH {t}a | 2:SET {t}a x | RESET | MULTI | GET {t}a | EXEC",
+        "WATCH {t}a | 2:SET {t}a x | MULTI | UNWATCH | GET {t}a | EXEC",
+        "WATCH {t}a | MULTI | UNWATCH | GET {t}a | EXEC",
+        "UNWATCH | UNWATCH x | WATCH | MULTI | UNWATCH | EXEC",
+        "WATCH {t}a | BLPOP {t}l 0.01 | 2:SET {t}a x | MULTI | GET {t}a | EXEC",
+        "WATCH {t}none | 2:EXPIRE {t}none 10 | MULTI | GET {t}none | EXEC",
+    ]
+
+    def test_like_one_server(self):
+        for protocol in (2, 3):
+            for n, script in enumerate(self.SCRIPTS):
+                lines = [x.strip().replace("{t}", "{w%d:%d}" % (protocol, n)) for x in script.split("|")]
+                with self.subTest(script), setup.proxy.conn(protocol=protocol) as c, \
+                        setup.oracle.conn(protocol=protocol) as o, setup.proxy.conn() as c2, \
+                        setup.oracle.conn() as o2:
+                    o2.cmd("FLUSHALL")
+                    c2.cmd("FLUSHALL")
+                    for line in lines:
+                        if line.startswith("2:"):
+                            self.matches_oracle(c2, o2, line[2:])
+                        else:
+                            self.matches_oracle(c, o, line)
+
+    def test_pipelined(self):
+        with setup.proxy.conn() as c:
+            got = c.pipeline(["SET {wp} 1", "WATCH {wp}", "GET {wp}", "SET {wp}x y", "MULTI", "INCR {wp}",
+                              "GET {wp}x", "EXEC", "GET {wp}"])
+            self.assertEqual([OK, OK, b"1", OK, OK, QUEUED, QUEUED, [2, b"y"], b"2"], got)
+
+    def test_two_slots(self):
+        if STANDIN:
+            self.skipTest("needs a cluster")
+        with setup.proxy.conn() as c:
+            self.expect_error(c, "WATCH a b", "CROSSSLOT Keys in request don't hash to the same slot")
+            self.expect(c, "WATCH a", OK)
+            self.expect_error(c, "WATCH b", "CROSSSLOT Keys in request don't hash to the same slot")
+            self.expect(c, "MULTI", OK)
+            self.expect_error(c, "SET b other", "CROSSSLOT Keys in request don't hash to the same slot")
+            self.expect_error(c, "EXEC", "EXECABORT Transaction discarded because of previous errors.")
+            self.expect(c, "SET b other", OK)
+
+    def test_counting_with_conflicts(self):
+        """Optimistic increments of many clients: none is lost."""
+        each, clients = scaled(30), 6
+        with setup.proxy.conn() as c:
+            c.cmd("DEL", "{wc}")
+
+        def client(_):
+            with setup.proxy.conn() as c:
+                for _ in range(each):
+                    while True:
+                        self.assertEqual(OK, c.cmd("WATCH", "{wc}"))
+                        value = int(c.cmd("GET", "{wc}") or 0)
+                        got = c.pipeline(["MULTI", "SET {wc} %d" % (value + 1), "EXEC"])
+                        if got[-1] is not None:
+                            self.assertEqual([OK], got[-1])
+                            break
+        in_threads(clients, client)
+        with setup.proxy.conn() as c:
+            self.expect(c, "GET {wc}", b"%d" % (each * clients))
+
+    def test_connections_are_given_back_clean(self):
+        if STANDIN:
+            self.skipTest("needs the proxy")
+
+        def client(i):
+            with setup.proxy.conn() as c:
+                for n in range(scaled(60)):
+                    key = "wl:%d:%d" % (i, n % 7)
+                    end = [["MULTI", "INCR " + key, "EXEC"], ["UNWATCH"], ["MULTI", "DISCARD"],
+                           ["MULTI", "nosuch", "EXEC"]][n % 4]
+                    c.pipeline(["WATCH " + key] + end)
+        in_threads(20, client)
+        before = connections(setup.cluster)
+        in_threads(20, client)
+        self.assertLess(connections(setup.cluster) - before, 40)
+        with setup.proxy.conn() as c:
+            c.cmd("DEL", "{wl:fresh}n")
+            for n in range(50):  # nothing of an earlier WATCH is left on what is leased now
+                self.expect(c, "WATCH wl:fresh", OK)
+                with setup.proxy.conn() as other:
+                    other.pipeline(["SET wl:%d:%d x" % (i, k) for i in range(20) for k in range(7)])
+                self.assertEqual([1 + n], c.pipeline(["MULTI", "INCR {wl:fresh}n", "EXEC"])[-1])
+
+    def test_a_client_gone_while_it_watches(self):
+        for tail in ([], ["MULTI"], ["MULTI", "INCR x{wg}", "EXEC"]):
+            for _ in range(10):
+                c = setup.proxy.conn()
+                c.send(b"".join(encode(*x.split()) for x in ["WATCH {wg}"] + tail))
+                c.reset()
+        with setup.proxy.conn() as c:
+            self.assertEqual([OK, OK, QUEUED, [OK]], c.pipeline(
+                ["WATCH {wg}", "MULTI", "SET {wg} 1", "EXEC"]))
+
+    def test_lost_and_moved_is_a_conflict(self):
+        if STANDIN:
+            self.skipTest("needs the proxy")
+        slot = key_slot("{wm}")
+        setup.cluster.wait_ok()
+        with setup.proxy.conn() as c, setup.proxy.conn() as d:
+            owner = setup.cluster.owner(slot)
+            self.expect(c, "WATCH {wm}", OK)
+            owner.ok("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            time.sleep(0.1)
+            self.assertEqual([OK, QUEUED, None], c.pipeline(["MULTI", "SET {wm} 1", "EXEC"]))
+            self.assertEqual([OK, QUEUED, [OK]], c.pipeline(["MULTI", "SET {wm} 1", "EXEC"]))
+            self.expect(c, "WATCH {wm}", OK)
+            self.expect(d, "WATCH {wm}none", OK)
+            source = owner
+            target = next(m for m in setup.cluster.masters() if m is not source)
+            setup.cluster.begin_move(slot, source, target)
+            setup.cluster.move_keys(slot, source, target)
+            setup.cluster.end_move(slot, source, target)
+            for x in (c, d):
+                self.assertEqual([OK, QUEUED, None], x.pipeline(["MULTI", "SET {wm} 2", "EXEC"]))
+                self.assertEqual([OK, OK, QUEUED, [OK]], x.pipeline(
+                    ["WATCH {wm}", "MULTI", "SET {wm} 2", "EXEC"]))
+
+    def test_while_a_slot_moves(self):
+        """WATCH of a key that is on its way, by ASK."""
+        if STANDIN:
+            self.skipTest("needs the proxy")
+        slot = key_slot("{wa}")
+        setup.cluster.wait_ok()
+        source = setup.cluster.owner(slot)
+        target = next(m for m in setup.cluster.masters() if m is not source)
+        with setup.proxy.conn() as c:
+            setup.cluster.begin_move(slot, source, target)
+            self.assertEqual([OK, OK, QUEUED, [1]], c.pipeline(
+                ["WATCH {wa}", "MULTI", "INCR {wa}", "EXEC"]))
+            self.assertEqual(b"1", target.conn().pipeline(["ASKING", "GET {wa}"])[1])
+            setup.cluster.move_keys(slot, source, target)
+            setup.cluster.end_move(slot, source, target)
+            self.assertEqual([OK, OK, QUEUED, [2]], c.pipeline(
+                ["WATCH {wa}", "MULTI", "INCR {wa}", "EXEC"]))
 
 
 class OnCue(Case):
