@@ -288,12 +288,11 @@ class MovingSlot(Case):
 
         def fail_over(_):
             try:
-                for _ in range(2):
-                    old = setup.cluster.owner(slot)
-                    time.sleep(0.2)
-                    self.eventually("it has a replica", lambda: setup.cluster.replicas_of(old))
-                    setup.cluster.failover(setup.cluster.replicas_of(old)[0])
-                    setup.cluster.wait_ok()
+                old = setup.cluster.owner(slot)
+                time.sleep(0.2)
+                self.eventually("it has a replica", lambda: setup.cluster.replicas_of(old))
+                setup.cluster.failover(setup.cluster.replicas_of(old)[0])
+                time.sleep(0.5)
             finally:
                 stop.set()
         in_threads(2, lambda i: fail_over(i) if i else client(i))
