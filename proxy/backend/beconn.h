@@ -107,6 +107,8 @@ struct beconn {
     uint64_t written_mark;      /* stream.written at the last tick */
     uint64_t progress_ms;       /* when bytes arrived last, or the connection was idle last */
     uint8_t step;               /* handshake */
+    bool probes_multi;          /* handshake: MULTI, EXEC and DISCARD are tried */
+    bool multi_ok, exec_ok;     /* and what they were answered */
     struct list_node link;      /* node->conns */
     struct list_node idle_link; /* node->idle */
     struct loop_reap reap;

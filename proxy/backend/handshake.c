@@ -20,11 +20,21 @@ enum step {
     STEP_NO_EVICT,
     STEP_MAX_BULK,
     STEP_INFO,
+    STEP_MULTI, /* three steps: whether the user may have transactions */
+    STEP_EXEC,
+    STEP_DISCARD, /* an error, unless EXEC is unknown: then the connection is still inside MULTI */
     STEP_DONE,
 };
 
-static bool step_wanted(const struct profile *p, enum step s)
+static const struct profile *profile_of(const struct beconn *c)
 {
+    return &c->env->profiles->profiles[c->profile];
+}
+
+static bool step_wanted(const struct beconn *c, enum step s)
+{
+    const struct profile *p = profile_of(c);
+
     switch (s) {
     case STEP_HELLO:
         return p->proto == 3;
@@ -34,6 +44,10 @@ static bool step_wanted(const struct profile *p, enum step s)
         return p->db != 0;
     case STEP_READONLY:
         return p->readonly;
+    case STEP_MULTI:
+    case STEP_EXEC:
+    case STEP_DISCARD:
+        return c->probes_multi;
     default:
         return true;
     }
@@ -87,26 +101,36 @@ static void send_step(struct chain *out, const struct profile *p, enum step s)
     case STEP_INFO:
         SEND(out, "INFO", "server");
         break;
+    case STEP_MULTI:
+        SEND(out, "MULTI");
+        break;
+    case STEP_EXEC:
+        SEND(out, "EXEC");
+        break;
+    case STEP_DISCARD:
+        SEND(out, "DISCARD");
+        break;
     case STEP_DONE:
         break;
     }
 }
 
-static uint8_t next_step(const struct profile *p, uint8_t s)
+static uint8_t next_step(const struct beconn *c, uint8_t s)
 {
-    while (s < STEP_DONE && !step_wanted(p, s))
+    while (s < STEP_DONE && !step_wanted(c, s))
         s++;
     return s;
 }
 
 void handshake_start(struct beconn *c)
 {
-    const struct profile *p = &c->env->profiles->profiles[c->profile];
+    const struct profile *p = profile_of(c);
 
-    for (uint8_t s = next_step(p, 0); s < STEP_DONE; s = next_step(p, s + 1))
+    c->probes_multi = p->password != NULL || c->node->probe_multi;
+    for (uint8_t s = next_step(c, 0); s < STEP_DONE; s = next_step(c, s + 1))
         send_step(&c->stream.out, p, s);
     c->handshake_bytes = c->stream.out.bytes;
-    c->step = next_step(p, 0);
+    c->step = next_step(c, 0);
 }
 
 /* The value that follows "name" in a flat array or map of strings. */
@@ -135,9 +159,18 @@ static void read_info_line(const struct bereply *reply, const char *label, char 
     out[n] = '\0';
 }
 
+/* DISCARD's "ERR DISCARD without MULTI". */
+static bool is_without_multi(const struct bereply *reply)
+{
+    return memmem(reply->data, reply->len, "without MULTI", 13) != NULL;
+}
+
 static void become_ready(struct beconn *c)
 {
     char name[ADDR_TEXT_MAX];
+
+    if (!c->probes_multi)
+        c->node->multi = NODE_MULTI_ALLOWED;
 
     c->state = BECONN_READY;
     c->progress_ms = c->env->loop->now_ms;
@@ -152,12 +185,27 @@ static void become_ready(struct beconn *c)
     c->env->ops->ready(c);
 }
 
+/* A reply of the last three steps. False: the connection cannot be used. */
+static bool take_multi(struct beconn *c, const struct bereply *reply)
+{
+    if (c->step == STEP_MULTI)
+        c->multi_ok = reply->type != '-';
+    if (c->step == STEP_EXEC)
+        c->exec_ok = reply->type != '-';
+    if (c->step != STEP_DISCARD)
+        return true;
+    if (c->multi_ok && c->exec_ok)
+        c->node->multi = NODE_MULTI_ALLOWED;
+    else
+        node_multi_refused(c->node);
+    return !c->multi_ok || c->exec_ok || reply->type != '-' || is_without_multi(reply);
+}
+
 bool handshake_reply(struct beconn *c, const struct bereply *reply)
 {
-    const struct profile *p = &c->env->profiles->profiles[c->profile];
     char name[ADDR_TEXT_MAX];
 
-    if (reply->type == '-' && c->step < STEP_SETNAME) {
+    if ((reply->type == '-' && c->step < STEP_SETNAME) || !take_multi(c, reply)) {
         log_warn("%s refuses the handshake: %.*s", addr_format(&c->node->addr, name),
                  (int)MIN(reply->len - 3, (size_t)200), reply->data + 1);
         node_failed(c->node);
@@ -172,7 +220,7 @@ bool handshake_reply(struct beconn *c, const struct bereply *reply)
         read_info_line(reply, "\nrun_id:", c->node->run_id, sizeof(c->node->run_id));
         read_info_line(reply, "\nredis_version:", c->node->version, sizeof(c->node->version));
     }
-    c->step = next_step(p, c->step + 1);
+    c->step = next_step(c, c->step + 1);
     if (c->step == STEP_DONE)
         become_ready(c);
     return c->state != BECONN_CLOSED;

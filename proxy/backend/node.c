@@ -51,6 +51,13 @@ static uint64_t next_random(uint64_t *state)
     return *state = x;
 }
 
+void node_multi_refused(struct node *n)
+{
+    n->multi = NODE_MULTI_REFUSED;
+    n->multi_ms = clock_ms();
+    n->probe_multi = true;
+}
+
 void node_failed(struct node *n)
 {
     const struct backend_env *env = n->env;

@@ -33,10 +33,20 @@ struct node {
     uint64_t max_bulk;           /* the server's proto-max-bulk-len; 0: not known */
     char run_id[RUN_ID_LEN + 1]; /* of the server process; empty: not known */
     char version[24];            /* its redis_version; empty: not known */
-    uint32_t holds;              /* requests that name it as their ASK target */
-    struct list_node link;       /* upstream's nodes */
-    void *user;                  /* the upstream */
+    enum {
+        NODE_MULTI_UNKNOWN,
+        NODE_MULTI_ALLOWED,
+        NODE_MULTI_REFUSED
+    } multi;               /* what its last handshake found out */
+    bool probe_multi;      /* a handshake tries MULTI even where no user is configured */
+    uint64_t multi_ms;     /* when it was refused */
+    uint32_t holds;        /* requests that name it as their ASK target */
+    struct list_node link; /* upstream's nodes */
+    void *user;            /* the upstream */
 };
+
+/* A server of node n refused MULTI to its user. */
+void node_multi_refused(struct node *n);
 
 struct node *node_new(struct backend_env *env, const struct addr *a,
                       const struct sockaddr_any *target);

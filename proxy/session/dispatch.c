@@ -341,12 +341,6 @@ static enum dispatch_result dispatch_all(struct client *c, const struct command 
     return DISPATCH_DONE;
 }
 
-/* What shows or changes how the servers run, and who may use them. */
-static inline bool is_guarded(const struct client *c, const struct command *cmd)
-{
-    return UNLIKELY((cmd->flags & CMD_GUARDED) != 0) && !c->env->config->admin_commands;
-}
-
 /* --- the one entrance --- */
 
 enum dispatch_result dispatch_request(struct client *c, const struct resp_request *r,
@@ -381,13 +375,14 @@ enum dispatch_result dispatch_request(struct client *c, const struct resp_reques
     case ROUTE_BLOCKING:
         return blocking_dispatch(c, cmd, r);
     case ROUTE_ANY:
-        return is_guarded(c, cmd) ? reply_error(c, cmd, ERROR_GUARDED)
-                                  : dispatch_any(c, cmd, r, block);
+        return dispatch_is_guarded(c, cmd) ? reply_error(c, cmd, ERROR_GUARDED)
+                                           : dispatch_any(c, cmd, r, block);
     case ROUTE_ALL:
-        return is_guarded(c, cmd) ? reply_error(c, cmd, ERROR_GUARDED)
-                                  : dispatch_all(c, cmd, r, block);
+        return dispatch_is_guarded(c, cmd) ? reply_error(c, cmd, ERROR_GUARDED)
+                                           : dispatch_all(c, cmd, r, block);
     case ROUTE_LOCAL:
-        return is_guarded(c, cmd) ? reply_error(c, cmd, ERROR_GUARDED) : local_dispatch(c, cmd, r);
+        return dispatch_is_guarded(c, cmd) ? reply_error(c, cmd, ERROR_GUARDED)
+                                           : local_dispatch(c, cmd, r);
     default:
         if (c->up->single && single_forwards(cmd))
             return dispatch_any(c, cmd, r, block);

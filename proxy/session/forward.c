@@ -1,5 +1,6 @@
 #include "session/forward.h"
 
+#include "base/alloc.h"
 #include "base/log.h"
 #include "session/blocking.h"
 #include "session/error.h"
@@ -22,11 +23,21 @@ struct beconn *forward_connection(struct client *c, struct node *n, uint32_t len
     return UNLIKELY(is_large(c, len)) ? node_lease(n, c->profile) : node_shared(n, c->profile);
 }
 
+/* Where MULTI could be refused, the rest of a block must not be sent. */
+static bool multi_is_known(const struct client *c, struct node *n)
+{
+    const struct beconn *conn = node_shared(n, c->profile);
+
+    return conn != NULL && conn->state == BECONN_READY && n->multi != NODE_MULTI_UNKNOWN;
+}
+
 struct beconn *forward_connection_of(struct client *c, const struct request *r, struct node *n)
 {
     if (r->is_pinned)
         return watch_lease(c, r, n);
-    return r->is_blocking ? node_lease(n, c->profile) : forward_connection(c, n, r->be.len);
+    if (r->is_blocking)
+        return node_lease(n, c->profile);
+    return r->is_tx && !multi_is_known(c, n) ? NULL : forward_connection(c, n, r->be.len);
 }
 
 static inline void account_sent(struct client *c, struct request *r)
@@ -110,14 +121,29 @@ struct beconn *forward_connection_now(struct client *c, struct node *n)
     return NULL;
 }
 
+/* ASKING is for the command right behind it, the MULTI. */
+static void send_behind(struct beconn *conn, struct request *r, const struct block *loads,
+                        bool asking, uint16_t replies)
+{
+    size_t prefix = loads->len + (asking ? ASKING_LEN : 0);
+    char *text = xmalloc(loads->len + ASKING_LEN);
+
+    memcpy(text, loads->data, loads->len);
+    memcpy(text + loads->len, asking_command, ASKING_LEN);
+    beconn_send_ref(conn, &r->be, text, prefix, replies);
+    free(text);
+}
+
 void forward_again(struct client *c, struct request *r, struct beconn *conn, bool asking)
 {
+    const struct block *loads = NULL;
     size_t prefix = asking ? ASKING_LEN : 0;
     uint16_t replies = asking ? 2 : 1;
 
     if (r->is_tx) {
         replies = (uint16_t)(replies - 1 + transaction_replies(r));
         transaction_sent(r);
+        loads = transaction_loads(r);
     }
     if (r->is_blocking) {
         blocking_prepare(c, r);
@@ -125,7 +151,9 @@ void forward_again(struct client *c, struct request *r, struct beconn *conn, boo
     } else if (r->is_pinned && !r->is_tx) {
         watch_sent(c, asking);
     }
-    if (is_large(c, r->be.len)) {
+    if (UNLIKELY(loads != NULL)) {
+        send_behind(conn, r, loads, asking, replies);
+    } else if (is_large(c, r->be.len)) {
         beconn_send_ref(conn, &r->be, asking_command, prefix, replies);
     } else {
         struct block *old = r->be.block;
@@ -147,6 +175,10 @@ void forward_stored(struct client *c, struct request *r)
 
     if (n == NULL) {
         redirect_hold(c, r, REFUSAL_NO_OWNER);
+        return;
+    }
+    if (r->is_tx && transaction_is_forbidden(c, n)) {
+        redirect_fail(c, r, ERROR_NO_MULTI);
         return;
     }
     conn = n->outage_ms != 0 || c->refused > 0 ? NULL : forward_connection_of(c, r, n);
@@ -248,9 +280,8 @@ static void on_early_error(struct beconn *conn, struct bereq *be, const struct b
 {
     struct request *r = CONTAINER_OF(be, struct request, be);
 
-    (void)conn;
     if (r->is_tx)
-        transaction_early_error(r, reply);
+        transaction_early_error(r, conn->node, reply);
 }
 
 static void on_reply(struct beconn *conn, struct bereq *be, const struct bereply *reply)
@@ -262,8 +293,13 @@ static void on_reply(struct beconn *conn, struct bereq *be, const struct bereply
     enum refusal why = REFUSAL_NONE;
 
     give_back(conn, r, reply->type);
-    if (UNLIKELY(reply->type == '-'))
+    if (UNLIKELY(reply->type == '-')) {
         why = classify(u, n, r, reply);
+        if (transaction_leaves_multi(r, reply)) {
+            node_multi_refused(n);
+            beconn_close(conn, "it has no EXEC, and is inside MULTI");
+        }
+    }
     /* A server that loads its data answers INFO all the same: that ends no outage. */
     if (UNLIKELY(n->outage_ms != 0) && why == REFUSAL_NONE && r->slot != SLOT_NONE && !n->held)
         node_answers(u->env, n);

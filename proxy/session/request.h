@@ -42,6 +42,7 @@ enum refusal {
     REFUSAL_LOADING,
     REFUSAL_MASTERDOWN,
     REFUSAL_READONLY,
+    REFUSAL_NO_MULTI, /* its node lets the user have no transactions */
     REFUSAL_NOSCRIPT, /* an EVALSHA whose body is remembered (session/scripts.h) */
 };
 

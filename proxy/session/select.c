@@ -32,16 +32,22 @@ static int64_t read_databases(const struct request *part)
 }
 
 /* Both dialects' profiles, so that a later HELLO cannot fail for want of one. */
-static void change_to(struct client *c, uint16_t db, struct chain *out)
+bool local_set_db(struct client *c, uint16_t db)
 {
     int own = upstream_profile(c->up, c->proto, db);
 
-    if (own < 0 || upstream_profile(c->up, c->proto == 2 ? 3 : 2, db) < 0) {
-        error_write(out, ERROR_PROFILES);
-        return;
-    }
+    if (own < 0 || upstream_profile(c->up, c->proto == 2 ? 3 : 2, db) < 0)
+        return false;
     c->profile = (uint16_t)own;
-    resp_write_simple(out, "OK");
+    return true;
+}
+
+static void change_to(struct client *c, uint16_t db, struct chain *out)
+{
+    if (local_set_db(c, db))
+        resp_write_simple(out, "OK");
+    else
+        error_write(out, ERROR_PROFILES);
 }
 
 static void on_answered(struct client *c, struct request *parent, struct chain *out)

@@ -4,6 +4,7 @@
 #include "resp/write.h"
 #include "session/error.h"
 #include "session/forward.h"
+#include "session/scripts.h"
 #include "session/transaction_block.h"
 #include "session/watch.h"
 
@@ -17,6 +18,7 @@ void transaction_begin(struct client *c)
     struct transaction *t = xcalloc(1, sizeof(*t));
 
     CHECK(client_extra(c)->transaction == NULL);
+    t->publish_slot = SLOT_NONE;
     t->slot = watch_slot(c); /* all keys are in the slot of the watched ones */
     c->extra->transaction = t;
     c->in_multi = true;
@@ -36,7 +38,8 @@ uint64_t transaction_bytes(const struct client *c)
     if (t == NULL)
         return 0;
     return (t->sent.block != NULL ? t->sent.block->cap : 0) +
-           (t->own.block != NULL ? t->own.block->cap : 0);
+           (t->own.block != NULL ? t->own.block->cap : 0) +
+           (t->loads.block != NULL ? t->loads.block->cap : 0);
 }
 
 static enum dispatch_result reply(struct client *c, const struct command *cmd, struct chain *out)
@@ -74,6 +77,7 @@ static void fail(struct transaction *t)
     t->failed = true;
     buffer_drop(&t->sent);
     buffer_drop(&t->own);
+    buffer_drop(&t->loads);
 }
 
 static enum dispatch_result refuse(struct client *c, const struct command *cmd, const char *text)
@@ -84,33 +88,7 @@ static enum dispatch_result refuse(struct client *c, const struct command *cmd, 
 
 /* --- queueing --- */
 
-/* The proxy's own commands that answer at once and leave the client on its connection. */
-static bool answers_at_once(const struct command *cmd, const struct resp_request *r)
-{
-    int64_t db;
-
-    switch ((enum command_local)cmd->local) {
-    case LOCAL_PING:
-    case LOCAL_ECHO:
-    case LOCAL_CLIENT_ID:
-    case LOCAL_CLIENT_SETNAME:
-    case LOCAL_CLIENT_GETNAME:
-    case LOCAL_CLIENT_SETINFO:
-    case LOCAL_CLIENT_INFO:
-    case LOCAL_CLIENT_HELP:
-    case LOCAL_ASKING:
-    case LOCAL_READONLY:
-    case LOCAL_READWRITE:
-    case LOCAL_UNWATCH:
-        return true;
-    case LOCAL_SELECT:
-        return !resp_arg_int(r, 1, &db) || db == 0;
-    default:
-        return false;
-    }
-}
-
-static void keep_own(struct transaction *t, const struct command *cmd, const struct resp_request *r)
+static void note_own(struct transaction *t, const struct command *cmd, int32_t db)
 {
     struct own_command *o;
 
@@ -121,7 +99,7 @@ static void keep_own(struct transaction *t, const struct command *cmd, const str
     o = &t->own_list[t->own_count++];
     o->cmd = cmd;
     o->position = t->commands;
-    buffer_append(&t->own, r->base, r->len);
+    o->db = db;
 }
 
 static void keep_sent(struct transaction *t, const struct resp_request *r)
@@ -132,55 +110,58 @@ static void keep_sent(struct transaction *t, const struct resp_request *r)
     t->sent_count++;
 }
 
-/* NULL, or why the command cannot join the others. */
-static const char *check_slot(struct client *c, struct transaction *t, const struct command *cmd,
-                              const struct resp_request *r)
+/* Its connection goes back to the client's database inside the block, so that it stays shared. */
+static void keep_select(struct transaction *t, const struct resp_request *r)
 {
-    uint16_t slot = SLOT_NONE;
-    size_t count = 0;
+    int64_t db;
 
-    if (cmd->route == ROUTE_ANY)
-        return NULL;
-    if (!dispatch_one_slot(c, cmd, r, &slot, &count))
-        return error_text(ERROR_CROSSSLOT);
-    if (count == 0)
-        return NULL;
-    if (t->slot != SLOT_NONE && t->slot != slot && c->up->map->sharded)
-        return error_text(ERROR_CROSSSLOT);
-    t->slot = slot;
-    return NULL;
+    keep_sent(t, r);
+    t->selects = true;
+    note_own(t, NULL, resp_arg_int(r, 1, &db) && db >= 0 && db <= UINT16_MAX ? (int32_t)db : -1);
+}
+
+static void keep(struct client *c, struct transaction *t, enum transaction_fate fate,
+                 const struct command *cmd, const struct resp_request *r)
+{
+    if (fate == TX_OWN) {
+        note_own(t, cmd, 0);
+        buffer_append(&t->own, r->base, r->len);
+        return;
+    }
+    if ((cmd->flags & CMD_SCRIPT) != 0)
+        transaction_see_script(c, t, cmd, r);
+    else if (cmd->route == ROUTE_ALL && (cmd->flags & CMD_NOSCRIPT) != 0)
+        scripts_see_all(c, cmd, r);
+    if (fate == TX_SELECT)
+        keep_select(t, r);
+    else
+        keep_sent(t, r);
 }
 
 static const char *check_caps(struct client *c, const struct transaction *t,
                               const struct resp_request *r)
 {
     const struct config_client *limits = &c->env->config->client;
-    uint64_t bytes = (uint64_t)buffer_bytes(&t->sent) + buffer_bytes(&t->own) + r->len;
 
     if (t->commands >= limits->tx_max_commands)
         return error_text(ERROR_TX_COMMANDS);
-    if (bytes + EXEC_LEN > limits->tx_max_bytes)
+    if (transaction_held(t) + r->len + EXEC_LEN > limits->tx_max_bytes)
         return error_text(ERROR_TX_BYTES);
     return NULL;
 }
 
 static enum dispatch_result queue(struct client *c, const struct command *cmd,
-                                  const struct resp_request *r)
+                                  const struct resp_request *r, enum transaction_fate fate)
 {
     struct transaction *t = c->extra->transaction;
-    bool own = cmd->route == ROUTE_LOCAL;
     const char *problem = check_caps(c, t, r);
 
-    if (problem == NULL && !own)
-        problem = check_slot(c, t, cmd, r);
+    if (problem == NULL && fate != TX_OWN)
+        problem = transaction_join(c, t, cmd, r);
     if (problem != NULL)
         return refuse(c, cmd, problem);
-    if (!t->failed) {
-        if (own)
-            keep_own(t, cmd, r);
-        else
-            keep_sent(t, r);
-    }
+    if (!t->failed)
+        keep(c, t, fate, cmd, r);
     t->commands++;
     return reply_text(c, cmd, "QUEUED");
 }
@@ -222,10 +203,41 @@ static enum dispatch_result conflict(struct client *c, const struct command *cmd
     return reply(c, cmd, &out);
 }
 
+static uint16_t slot_of(const struct client *c, const struct transaction *t)
+{
+    if (t->slot != SLOT_NONE)
+        return t->slot;
+    return t->publish_slot != SLOT_NONE ? t->publish_slot : dispatch_any_slot(c);
+}
+
+/* Completes the bytes of the block. */
+static void finish_block(const struct client *c, struct transaction *t)
+{
+    char back[64], db[8];
+
+    if (t->sent_count == 0)
+        buffer_append(&t->sent, multi_command, MULTI_LEN);
+    if (t->selects) {
+        int digits = snprintf(db, sizeof(db), "%u", c->env->profiles.profiles[c->profile].db);
+        int n = snprintf(back, sizeof(back), "*2\r\n$6\r\nSELECT\r\n$%d\r\n%s\r\n", digits, db);
+
+        buffer_append(&t->sent, back, (size_t)n);
+    }
+    buffer_append(&t->sent, exec_command, EXEC_LEN);
+}
+
+static enum dispatch_result abort_with(struct client *c, const struct command *cmd,
+                                       enum error_id id)
+{
+    transaction_end(c);
+    watch_release(c);
+    return reply_error(c, cmd, error_text(id));
+}
+
 static enum dispatch_result execute(struct client *c, const struct command *cmd)
 {
     struct transaction *t = c->extra->transaction;
-    uint16_t slot = t->slot != SLOT_NONE ? t->slot : dispatch_any_slot(c);
+    uint16_t slot = slot_of(c, t);
     /* A half-moved slot, a block that takes a connection of its own, own commands that run when the
      * others have: nothing of the client before or behind it may be under way. */
     bool alone = watch_is_on(c) || upstream_is_unstable(c->up, slot) || t->own_count > 0 ||
@@ -240,10 +252,11 @@ static enum dispatch_result execute(struct client *c, const struct command *cmd)
         watched = watch_connection(c, &asking);
         if (watched == NULL)
             return conflict(c, cmd);
+        if (transaction_is_forbidden(c, watched->node) ||
+            watched->node->multi != NODE_MULTI_ALLOWED)
+            return abort_with(c, cmd, ERROR_NO_MULTI);
     }
-    if (t->sent_count == 0)
-        buffer_append(&t->sent, multi_command, MULTI_LEN);
-    buffer_append(&t->sent, exec_command, EXEC_LEN);
+    finish_block(c, t);
     c->extra->transaction = NULL;
     transaction_end(c);
     r = request_new(c->env, c, cmd);
@@ -270,11 +283,8 @@ static enum dispatch_result on_exec(struct client *c, const struct command *cmd)
 {
     struct transaction *t = c->extra->transaction;
 
-    if (t->failed) {
-        transaction_end(c);
-        watch_release(c);
-        return reply_error(c, cmd, error_text(ERROR_EXECABORT));
-    }
+    if (t->failed)
+        return abort_with(c, cmd, ERROR_EXECABORT);
     return t->sent_count == 0 && !watch_is_on(c) ? execute_own(c, cmd) : execute(c, cmd);
 }
 
@@ -317,14 +327,17 @@ bool transaction_takes(struct client *c, const struct command *cmd, const struct
         *result = reply_error(c, cmd, "ERR WATCH inside MULTI is not allowed");
     } else if ((cmd->flags & CMD_NO_MULTI) != 0) {
         *result = refuse(c, cmd, "ERR Command not allowed inside a transaction");
-    } else if (cmd->route == ROUTE_UNSUPPORTED) {
-        fail(t);
-        return false;
-    } else if (cmd->route == ROUTE_ALL || (cmd->route == ROUTE_LOCAL && !answers_at_once(cmd, r))) {
-        fail(t);
-        *result = dispatch_refused(c, cmd, " is not possible inside MULTI");
+    } else if (dispatch_is_guarded(c, cmd)) {
+        *result = refuse(c, cmd, error_text(ERROR_GUARDED));
     } else {
-        *result = queue(c, cmd, r);
+        enum transaction_fate fate = transaction_fate(c, cmd, r);
+
+        if (fate == TX_UNSUPPORTED || fate == TX_IMPOSSIBLE)
+            fail(t);
+        if (fate == TX_UNSUPPORTED)
+            return false;
+        *result = fate == TX_IMPOSSIBLE ? dispatch_refused(c, cmd, " is not possible inside MULTI")
+                                        : queue(c, cmd, r, fate);
     }
     return true;
 }

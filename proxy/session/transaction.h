@@ -39,7 +39,17 @@ uint16_t transaction_replies(const struct request *r);
 void transaction_sent(struct request *r);
 
 /* An error before EXEC's reply: EXEC will fail because of the first one. */
-void transaction_early_error(struct request *r, const struct bereply *reply);
+void transaction_early_error(struct request *r, struct node *n, const struct bereply *reply);
+
+/* SCRIPT LOADs that are sent before its block; NULL: none. */
+const struct block *transaction_loads(const struct request *r);
+
+/* EXEC's reply tells that the connection is still inside MULTI. */
+bool transaction_leaves_multi(const struct request *r, const struct bereply *reply);
+
+/* True when node n does not let its user have transactions: a block sent to it would run command by
+ * command. */
+bool transaction_is_forbidden(struct client *c, struct node *n);
 
 /* True when an error came before EXEC's reply, which will therefore be one too: nothing ran. */
 bool transaction_is_refused(const struct request *r);

@@ -2,7 +2,9 @@
  * transaction_answer.c - what became of a block that was sent: run, refused, or to be sent again.
  */
 #include "base/alloc.h"
+#include "base/log.h"
 #include "resp/write.h"
+#include "session/error.h"
 #include "session/local.h"
 #include "session/transaction_block.h"
 
@@ -35,6 +37,8 @@ void transaction_free(struct transaction **p)
         return;
     buffer_drop(&t->sent);
     buffer_drop(&t->own);
+    buffer_drop(&t->loads);
+    free(t->loaded);
     free(t->own_list);
     free(t->early_error);
     free(t);
@@ -53,7 +57,14 @@ uint16_t transaction_replies(const struct request *r)
 {
     const struct transaction *t = r->data;
 
-    return (uint16_t)(t->sent_count + 2);
+    return (uint16_t)(t->load_count + transaction_inner(t) + 2);
+}
+
+const struct block *transaction_loads(const struct request *r)
+{
+    const struct transaction *t = r->data;
+
+    return t->loads.block;
 }
 
 void transaction_sent(struct request *r)
@@ -64,10 +75,30 @@ void transaction_sent(struct request *r)
     t->early_error = NULL;
 }
 
-void transaction_early_error(struct request *r, const struct bereply *reply)
+static bool starts_with(const struct bereply *reply, const char *text)
+{
+    size_t n = strlen(text);
+
+    return reply->len >= n && memcmp(reply->data, text, n) == 0;
+}
+
+/* The user's rights, or what the server offers. */
+static bool is_forbidden(const struct bereply *reply)
+{
+    return starts_with(reply, "-NOPERM ") || starts_with(reply, "-ERR unknown command");
+}
+
+void transaction_early_error(struct request *r, struct node *n, const struct bereply *reply)
 {
     struct transaction *t = r->data;
+    uint32_t behind_multi = transaction_inner(t) + 1;
 
+    if (r->be.replies > behind_multi) /* what precedes MULTI decides nothing */
+        return;
+    if (r->be.replies == behind_multi && is_forbidden(reply)) {
+        node_multi_refused(n); /* until now it was not: what follows runs without a transaction */
+        t->ran_singly = true;
+    }
     if (t->early_error != NULL)
         return;
     t->early_error = xmalloc(reply->len);
@@ -106,6 +137,11 @@ const struct bereply *transaction_cause(struct request *r, const struct bereply 
     return inner;
 }
 
+bool transaction_leaves_multi(const struct request *r, const struct bereply *reply)
+{
+    return r->is_tx && starts_with(reply, "-ERR unknown command");
+}
+
 static void answer_own(struct client *c, struct own_command *o, const char **at, const char *end,
                        struct chain *out)
 {
@@ -125,6 +161,7 @@ void transaction_compose(struct client *c, struct transaction *t, const struct b
     const char *own_end = own != NULL ? own + t->own.block->len : NULL;
     const char *at = NULL, *end = NULL;
     uint32_t next = 0;
+    int32_t db = -1;
 
     if (servers != NULL) {
         struct resp_item array;
@@ -137,12 +174,23 @@ void transaction_compose(struct client *c, struct transaction *t, const struct b
     for (uint32_t i = 0; i < t->commands; i++) {
         const char *element = at;
 
-        if (next < t->own_count && t->own_list[next].position == i) {
-            answer_own(c, &t->own_list[next++], &own, own_end, out);
+        struct own_command *o = NULL;
+
+        if (next < t->own_count && t->own_list[next].position == i)
+            o = &t->own_list[next++];
+        if (o != NULL && o->cmd != NULL) {
+            answer_own(c, o, &own, own_end, out);
             continue;
         }
         CHECK(at != NULL && resp_skip(&at, end));
         chain_append(out, element, (size_t)(at - element));
+        if (o != NULL && *element == '+')
+            db = o->db;
+    }
+    if (db >= 0 && !local_set_db(c, (uint16_t)db)) {
+        log_warn("client %llu closed: too many combinations of database and dialect are in use",
+                 (unsigned long long)c->id);
+        client_doom(c);
     }
 }
 
@@ -153,7 +201,7 @@ static bool is_result(const struct transaction *t, const struct bereply *reply)
     struct resp_item array;
 
     return resp_next(&at, end, &array) && array.type == '*' &&
-           array.count == (int64_t)t->sent_count;
+           array.count == (int64_t)transaction_inner(t);
 }
 
 bool transaction_answer(struct client *c, struct request *r, const struct bereply *reply)
@@ -162,7 +210,9 @@ bool transaction_answer(struct client *c, struct request *r, const struct berepl
     struct chain out;
 
     chain_init(&out);
-    if (reply->type == '-' && t->early_error != NULL) {
+    if (t->ran_singly) {
+        error_write(&out, ERROR_UNKNOWN);
+    } else if (reply->type == '-' && t->early_error != NULL) {
         chain_append(&out, because, BECAUSE_LEN);
         chain_append(&out, t->early_error + 1, t->early_len - 1);
     } else if (t->own_count > 0 && is_result(t, reply)) {

@@ -89,10 +89,10 @@ void watch_conflict(const struct client *c, struct chain *out)
 
 /* --- WATCH --- */
 
-/* The slot is served elsewhere, or the client speaks another dialect now. */
+/* The slot is or will be served elsewhere, or the client speaks another dialect now. */
 static bool is_stale(const struct client *c, const struct watch *w)
 {
-    return w->conn == NULL || w->conn->profile != c->profile ||
+    return w->conn == NULL || w->conn->profile != c->profile || w->conn->node->held ||
            (!w->asking && upstream_route(c->up, w->slot) != w->conn->node);
 }
 
