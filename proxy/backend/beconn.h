@@ -107,6 +107,7 @@ struct beconn {
     uint64_t written_mark;      /* stream.written at the last tick */
     uint64_t progress_ms;       /* when bytes arrived last, or the connection was idle last */
     uint8_t step;               /* handshake */
+    int64_t server_id;          /* handshake: its number at the server; 0: not known */
     bool probes_multi;          /* handshake: MULTI, EXEC and DISCARD are tried */
     bool multi_ok, exec_ok;     /* and what they were answered */
     struct list_node link;      /* node->conns */

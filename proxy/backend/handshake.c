@@ -20,6 +20,7 @@ enum step {
     STEP_NO_EVICT,
     STEP_MAX_BULK,
     STEP_INFO,
+    STEP_ID,
     STEP_MULTI, /* three steps: whether the user may have transactions */
     STEP_EXEC,
     STEP_DISCARD, /* an error, unless EXEC is unknown: then the connection is still inside MULTI */
@@ -100,6 +101,9 @@ static void send_step(struct chain *out, const struct profile *p, enum step s)
         break;
     case STEP_INFO:
         SEND(out, "INFO", "server");
+        break;
+    case STEP_ID:
+        SEND(out, "CLIENT", "ID");
         break;
     case STEP_MULTI:
         SEND(out, "MULTI");
@@ -220,6 +224,9 @@ bool handshake_reply(struct beconn *c, const struct bereply *reply)
         read_info_line(reply, "\nrun_id:", c->node->run_id, sizeof(c->node->run_id));
         read_info_line(reply, "\nredis_version:", c->node->version, sizeof(c->node->version));
     }
+    if (c->step == STEP_ID && reply->type == ':' &&
+        !resp_parse_int(reply->data + 1, reply->len - 3, &c->server_id))
+        c->server_id = 0;
     c->step = next_step(c, c->step + 1);
     if (c->step == STEP_DONE)
         become_ready(c);

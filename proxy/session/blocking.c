@@ -17,6 +17,7 @@
 
 struct blocking {
     struct list_node link; /* env->blocked */
+    struct session_env *env;
     struct request *r;
     struct beconn *conn;  /* exclusive, while r is SENT */
     uint64_t started_ms;  /* when it was first to be sent */
@@ -89,7 +90,9 @@ static void blocking_new(struct client *c, struct request *req, const struct com
     b->started_ms = clock_ms();
     if (read_timeout(b, r, &ms))
         b->deadline_ms = b->started_ms + ms;
+    b->env = c->env;
     list_push(&c->env->blocked, &b->link);
+    METRIC_ADD(&c->env->metrics, blocked, 1);
     req->is_blocking = 1;
     req->be.patient = true;
     req->data = b;
@@ -102,6 +105,7 @@ void blocking_drop(struct request *r)
     r->is_blocking = 0;
     r->data = NULL;
     list_unlink(&b->link);
+    METRIC_ADD(&b->env->metrics, blocked, -1);
     free(b);
 }
 
@@ -202,6 +206,13 @@ void blocking_back(struct request *r)
     struct blocking *b = r->data;
 
     b->conn = NULL;
+}
+
+struct beconn *blocking_connection(const struct request *r)
+{
+    const struct blocking *b = r->data;
+
+    return b->conn;
 }
 
 /* --- a client leaves --- */

@@ -40,6 +40,9 @@ void blocking_sent(struct request *r, struct beconn *conn, bool asking);
 /* It came back: its connection is its own no more. */
 void blocking_back(struct request *r);
 
+/* The connection on which r waits; NULL: it waits for one. */
+struct beconn *blocking_connection(const struct request *r);
+
 /* The client has left. r, which is SENT, is gone afterwards, and so is its connection. */
 void blocking_abandon(struct request *r);
 

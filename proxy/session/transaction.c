@@ -42,6 +42,11 @@ uint64_t transaction_bytes(const struct client *c)
            (t->loads.block != NULL ? t->loads.block->cap : 0);
 }
 
+int transaction_commands(const struct client *c)
+{
+    return c->in_multi ? (int)c->extra->transaction->commands : -1;
+}
+
 static enum dispatch_result reply(struct client *c, const struct command *cmd, struct chain *out)
 {
     client_reply(c, cmd, out);

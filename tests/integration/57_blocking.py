@@ -6,7 +6,7 @@ import unittest
 from harness.case import Case, Setup, in_threads
 from harness.proxy import STANDIN, Proxy, grace, scaled
 from harness.resp import OK, PONG, Error, encode
-from harness.servers import key_slot
+from harness.servers import Server, key_slot
 
 setup = Setup()
 
@@ -172,6 +172,133 @@ class Leaving(WaitCase):
         self.wait_blocked(0)
 
 
+    def test_at_a_frozen_server(self):
+        """Nothing is asked of the server: the connection is closed."""
+        if STANDIN:
+            self.skipTest("needs the proxy")
+        node = setup.cluster.owner(key_slot("leave"))
+        conns = [setup.proxy.conn() for _ in range(5)]
+        for c in conns:
+            c.send(encode("BLPOP", "leave", "0"))
+        self.wait_blocked(5)
+        node.freeze()
+        try:
+            before = setup.proxy.fd_count()
+            for c in conns:
+                c.close()
+            self.eventually("both ends are closed",
+                            lambda: setup.proxy.fd_count() <= before - 10, grace(2))
+        finally:
+            node.thaw()
+        self.wait_blocked(0)
+
+    def test_killed_by_another_client(self):
+        with setup.proxy.conn() as c, setup.proxy.conn() as other:
+            number = c.cmd("CLIENT", "ID")
+            c.send(encode("BLPOP", "leave", "0"))
+            self.wait_blocked(1)
+            self.expect(other, "CLIENT KILL ID %d" % number, 1)
+            self.assertEqual(b"", c.read_until_closed())
+            self.wait_blocked(0)
+
+
+class Unblock(WaitCase):
+    """CLIENT UNBLOCK from clients of all workers, equal to a plain server."""
+    LINES = ["BLPOP {u}l 0", "BRPOPLPUSH {u}l {u}m 0", "BLMOVE {u}l {u}m LEFT LEFT 0",
+             "BLMPOP 0 1 {u}l LEFT", "BZPOPMIN {u}z 0", "XREAD BLOCK 0 STREAMS {u}x $"]
+
+    def unblocked(self, side, protocol, line, how):
+        with side.conn(protocol=protocol) as c, side.conn() as other:
+            number = c.cmd("CLIENT", "ID")
+            before = [other.cmd("CLIENT", "UNBLOCK", str(number))]
+            c.send(encode(*line.split()) + encode("PING"))
+            self.eventually("it is blocked", lambda: b" flags=b " in [
+                x for x in other.cmd("CLIENT", "LIST").splitlines() if x.startswith(b"id=%d " % number)][0])
+            # The flag is set when the command is on its way: until it has arrived nobody waits.
+            got = 0
+            while got == 0:
+                got = other.cmd("CLIENT", "UNBLOCK", str(number), *how)
+            return before + [got, c.read(), c.read(), other.cmd("CLIENT", "UNBLOCK", str(number)),
+                             c.cmd("PING")]
+
+    def test_like_one_server(self):
+        for protocol in (2, 3):
+            for line in self.LINES:
+                for how in ([], ["TIMEOUT"], ["error"]):
+                    with self.subTest(line, how=how, protocol=protocol):
+                        self.assertEqual(self.unblocked(setup.oracle, protocol, line, how),
+                                         self.unblocked(setup.proxy, protocol, line, how))
+
+    def test_arguments(self):
+        with setup.proxy.conn() as c, setup.oracle.conn() as o:
+            for line in ["CLIENT UNBLOCK", "CLIENT UNBLOCK x", "CLIENT UNBLOCK 999999",
+                         "CLIENT UNBLOCK 999999 TIMEOUT", "CLIENT UNBLOCK 1 NOW",
+                         "CLIENT UNBLOCK 999999 ERROR x", "CLIENT UNBLOCK -1"]:
+                self.matches_oracle(c, o, line)
+
+    def test_nobody_else_is_unblocked(self):
+        """The connection of one who was unblocked serves nobody else."""
+        with setup.proxy.conn() as other:
+            conns = [setup.proxy.conn() for _ in range(8)]
+            numbers = [c.cmd("CLIENT", "ID") for c in conns]
+            for _ in range(scaled(20)):
+                for c in conns:
+                    c.send(encode("BLPOP", "{u}none", "0"))
+                self.wait_blocked(len(conns))
+                replies = other.pipeline([["CLIENT", "UNBLOCK", str(n), "ERROR"] for n in numbers[::2]])
+                self.assertEqual([1] * 4, replies)
+                for c in conns[::2]:
+                    self.assertEqual(Error(b"UNBLOCKED client unblocked via CLIENT UNBLOCK"), c.read())
+                self.assertTrue(conns[1].is_silent(0.01))
+                self.assertEqual([1] * 4, other.pipeline(
+                    [["CLIENT", "UNBLOCK", str(n)] for n in numbers[1::2]]))
+                for c in conns[1::2]:
+                    self.assertNotIsInstance(c.read(), Error)
+            for c in conns:
+                c.close()
+
+    def test_what_others_see(self):
+        with setup.proxy.conn() as c, setup.proxy.conn() as other:
+            def shown():
+                for line in other.cmd("INFO", "clients").splitlines():
+                    if line.startswith(b"blocked_clients:"):
+                        return int(line.split(b":")[1])
+            self.eventually("nobody waits", lambda: shown() == 0)
+            number = c.cmd("CLIENT", "ID")
+            c.send(encode("BLPOP", "{u}none", "0"))
+            self.wait_blocked(1)
+            self.eventually("one waits", lambda: shown() == 1)
+            self.expect(other, "CLIENT UNBLOCK %d" % number, 1)
+            c.read()
+            self.eventually("nobody waits any more", lambda: shown() == 0)
+            c.pipeline(["MULTI", "SET {u}a 1", "PING"])
+            line = [x for x in other.cmd("CLIENT", "LIST").splitlines()
+                    if x.startswith(b"id=%d " % number)][0]
+            self.assertIn(b" flags=x ", line)
+            self.assertIn(b" multi=2 ", line)
+
+    def test_while_its_shard_is_away(self):
+        """It waits for a server, not at one: the proxy answers."""
+        if STANDIN:
+            self.skipTest("needs the proxy")
+        server = Server().start()
+        proxy = Proxy([], ["--server", server.addr]).start().wait_routes()
+        try:
+            server.kill()
+            for line, how, want in (
+                    ("BLPOP a 0", "TIMEOUT", b"*-1\r\n"), ("BLMOVE a b LEFT LEFT 0", "TIMEOUT", b"$-1\r\n"),
+                    ("BZPOPMIN a 0", "ERROR", b"-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n")):
+                with self.subTest(line), proxy.conn() as c, proxy.conn() as other:
+                    number = c.cmd("CLIENT", "ID")
+                    c.send(encode(*line.split()) + encode("PING"))
+                    self.eventually("it is held", lambda: 1 == other.cmd(
+                        "CLIENT", "UNBLOCK", str(number), how))
+                    self.assertEqual(want + b"+PONG\r\n", c.read_exact(len(want) + 7))
+        finally:
+            proxy.stop()
+            server.stop()
+
+
 class Connections(WaitCase):
     def setUp(self):
         if STANDIN:
@@ -235,6 +362,52 @@ class ServersChange(WaitCase):
             self.assertEqual([b"{bm}a", b"x"], c.read())
             self.assertFalse(isinstance(timed.read(), Error))
             self.assertTrue(2.8 < time.monotonic() - start < 3 + grace(1), time.monotonic() - start)
+
+    def test_queues_while_slots_move(self):
+        """What was pushed is popped once, and nobody sees an error."""
+        slot = key_slot("{q}")
+        count, popped, wrong = scaled(1500), [], []
+        done = threading.Event()
+
+        def consumer():
+            with setup.proxy.conn() as c:
+                while True:
+                    got = c.cmd("BLPOP", "{q}", "0")
+                    if not isinstance(got, list) or len(got) != 2:
+                        wrong.append(got)
+                        return
+                    if got[1] == b"end":
+                        return
+                    popped.append(int(got[1]))
+
+        def producer():
+            with setup.proxy.conn() as c:
+                n = 0
+                while n < count or not done.is_set():
+                    got = c.cmd("RPUSH", "{q}", str(n))
+                    if not isinstance(got, int):
+                        wrong.append(got)
+                    n += 1
+                    time.sleep(0.0005)
+                for _ in range(4):
+                    c.cmd("RPUSH", "{q}", "end")
+                pushed.append(n)
+
+        def mover():
+            try:
+                for _ in range(4):
+                    source = setup.cluster.owner(slot)
+                    target = next(m for m in setup.cluster.masters() if m is not source)
+                    setup.cluster.move_slot(slot, source, target)
+                    setup.cluster.wait_epochs()
+            finally:
+                done.set()
+        pushed = []
+        setup.cluster.wait_ok()
+        setup.cluster.wait_epochs()
+        in_threads(6, lambda i: [mover, producer, consumer, consumer, consumer, consumer][i]())
+        self.assertEqual([], wrong)
+        self.assertEqual(list(range(pushed[0])), sorted(popped))
 
     def test_a_demoted_master(self):
         slot = key_slot("{bd}")

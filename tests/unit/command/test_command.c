@@ -335,7 +335,7 @@ static void test_routes(void)
                  ROUTE_ANY, MERGE_NONE);
     check_routes("ping echo quit select hello auth reset client|id info config|get scan multi "
                  "exec discard watch unwatch asking readonly readwrite randomkey sentinel role "
-                 "client|kill debug acl|whoami script|kill",
+                 "client|kill client|unblock debug acl|whoami script|kill",
                  ROUTE_LOCAL, MERGE_NONE);
     check_routes("publish spublish subscribe psubscribe ssubscribe unsubscribe pubsub|channels",
                  ROUTE_LOCAL, MERGE_NONE);
