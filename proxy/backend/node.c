@@ -212,7 +212,8 @@ static void close_overdue(struct node *n, uint64_t now_ms)
     LIST_FOREACH (at, tmp, &n->conns) {
         struct beconn *c = CONTAINER_OF(at, struct beconn, link);
 
-        if (!c->retired)
+        /* Who waits without a bound is called back by its sender. */
+        if (!c->retired || (c->head != NULL && c->head->patient && c->state == BECONN_READY))
             continue;
         if (c->state != BECONN_READY || c->head == NULL ||
             (uint32_t)now_ms - c->head->sent_ms >= NODE_REPLACED_MS ||

@@ -26,6 +26,7 @@ struct blocking {
     uint64_t astray_ms;   /* since when its connection's node does not own the slot; 0: it does */
     uint32_t timeout_arg; /* position of its time; 0: not known */
     bool seconds;         /* the time is seconds, perhaps with a fraction; else milliseconds */
+    bool called_back;     /* its server was asked to end it: it blocks anew elsewhere */
     bool asked;           /* sent to the target of an ASK */
 };
 
@@ -199,6 +200,7 @@ void blocking_sent(struct request *r, struct beconn *conn, bool asking)
     b->asked = asking;
     b->sent_ms = clock_ms();
     b->astray_ms = 0;
+    b->called_back = false;
 }
 
 void blocking_back(struct request *r)
@@ -241,6 +243,43 @@ void blocking_client_ended(struct client *c)
         client_close(c);
 }
 
+uint32_t blocking_unblock_text(char out[UNBLOCK_TEXT_MAX], int64_t server_id, bool error)
+{
+    char number[24];
+    int digits = snprintf(number, sizeof(number), "%lld", (long long)server_id);
+
+    return (uint32_t)snprintf(out, UNBLOCK_TEXT_MAX,
+                              "*4\r\n$6\r\nCLIENT\r\n$7\r\nUNBLOCK\r\n$%d\r\n%s\r\n$%d\r\n%s\r\n",
+                              digits, number, error ? 5 : 7, error ? "ERROR" : "TIMEOUT");
+}
+
+/* A master that Sentinels have replaced does not know it for some ten seconds. It is asked to end
+ * the block, with an error that tells that nothing was popped. */
+static void call_back(struct session_env *env, struct blocking *b)
+{
+    struct beconn *to = node_shared(b->conn->node, b->conn->profile);
+    char text[UNBLOCK_TEXT_MAX];
+    struct request *r;
+    uint32_t n;
+
+    if (to == NULL)
+        return;
+    r = request_new(env, NULL, command_find_name("client|unblock", 14));
+    r->state = REQUEST_SENT;
+    n = blocking_unblock_text(text, b->conn->server_id, true);
+    memcpy(beconn_reserve(to, n), text, n);
+    beconn_commit(to, &r->be, n, 0, 1);
+    node_retire(to); /* for this word only */
+    b->called_back = true;
+}
+
+bool blocking_is_called_back(const struct request *r)
+{
+    const struct blocking *b = r->data;
+
+    return b->called_back;
+}
+
 static void check_node(struct session_env *env, struct blocking *b, uint64_t now_ms)
 {
     uint32_t limit = env->config->backend.request_timeout_ms;
@@ -250,6 +289,8 @@ static void check_node(struct session_env *env, struct blocking *b, uint64_t now
         b->astray_ms = 0;
     } else if (b->astray_ms == 0) {
         b->astray_ms = now_ms;
+        if (u->config->kind == UPSTREAM_SENTINEL && b->conn->server_id != 0)
+            call_back(env, b);
     } else if (now_ms - b->astray_ms > limit) {
         /* A server that lives ends the block itself with MOVED. */
         beconn_close(b->conn, "a blocked command's slot has another owner, and no word of it came");

@@ -43,6 +43,13 @@ void blocking_back(struct request *r);
 /* The connection on which r waits; NULL: it waits for one. */
 struct beconn *blocking_connection(const struct request *r);
 
+#define UNBLOCK_TEXT_MAX 128
+/* Writes CLIENT UNBLOCK for a connection by its server's number; returns the bytes. */
+uint32_t blocking_unblock_text(char out[UNBLOCK_TEXT_MAX], int64_t server_id, bool error);
+
+/* True when its server was asked to end it, because it is to wait elsewhere. */
+bool blocking_is_called_back(const struct request *r);
+
 /* The client has left. r, which is SENT, is gone afterwards, and so is its connection. */
 void blocking_abandon(struct request *r);
 

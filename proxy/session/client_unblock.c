@@ -91,16 +91,11 @@ static bool ask_server(struct client *c, const struct unblock_order *o)
 {
     struct upstream *u = c->env->upstreams[o->upstream];
     struct beconn *conn = node_shared(upstream_node(u, &o->addr), u->base_profile[0]);
-    char number[24], text[128];
-    int digits, n;
+    char text[UNBLOCK_TEXT_MAX];
 
     if (conn == NULL)
         return false;
-    digits = snprintf(number, sizeof(number), "%lld", (long long)o->server_id);
-    n = snprintf(text, sizeof(text),
-                 "*4\r\n$6\r\nCLIENT\r\n$7\r\nUNBLOCK\r\n$%d\r\n%s\r\n$%d\r\n%s\r\n", digits,
-                 number, o->error ? 5 : 7, o->error ? "ERROR" : "TIMEOUT");
-    forward_to(c, c->head, conn, text, (uint32_t)n);
+    forward_to(c, c->head, conn, text, blocking_unblock_text(text, o->server_id, o->error));
     return true;
 }
 

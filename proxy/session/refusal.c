@@ -1,6 +1,7 @@
 #include "session/refusal.h"
 
 #include "resp/number.h"
+#include "session/blocking.h"
 #include "session/scatter.h"
 #include "session/scripts.h"
 
@@ -103,6 +104,9 @@ enum refusal refusal_parse(struct upstream *u, const struct node *n, const struc
     }
     if (r->is_blocking && starts_with(p, len, "UNBLOCKED force unblock"))
         return REFUSAL_READONLY; /* its server was a master when it was sent */
+    if (r->is_blocking && starts_with(p, len, "UNBLOCKED client unblocked") &&
+        blocking_is_called_back(r))
+        return REFUSAL_NOT_SERVED;
     why = known_refusal(p, len, script);
     /* A script whose body nobody remembers is really missing. */
     return why == REFUSAL_NOSCRIPT && !scripts_can_repair(u->env, r) ? REFUSAL_NONE : why;
