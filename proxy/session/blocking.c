@@ -30,22 +30,22 @@ struct blocking {
     bool asked;           /* sent to the target of an ASK */
 };
 
-static bool is_word(const struct resp_request *r, uint32_t i, const char *word)
-{
-    return i < r->argc && resp_arg_is(r, i, word);
-}
-
 uint32_t blocking_option(const struct resp_request *r)
 {
-    uint32_t i = is_word(r, 0, "xreadgroup") ? 4 : 1; /* XREADGROUP GROUP group consumer ... */
+    uint32_t found = 0;
 
-    for (; i < r->argc && !resp_arg_is(r, i, "streams"); i++) {
+    /* In any order; of two times the later counts. Other words are a server's syntax error. */
+    for (uint32_t i = 1; i < r->argc; i++) {
         if (resp_arg_is(r, i, "block"))
-            return i + 1;
-        if (resp_arg_is(r, i, "count"))
+            found = ++i;
+        else if (resp_arg_is(r, i, "count"))
             i++;
+        else if (resp_arg_is(r, i, "group"))
+            i += 2; /* whatever group and consumer are called */
+        else if (!resp_arg_is(r, i, "noack"))
+            break;
     }
-    return 0;
+    return found;
 }
 
 static uint32_t timeout_position(const struct command *cmd, const struct resp_request *r)

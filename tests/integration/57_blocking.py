@@ -36,6 +36,11 @@ class LikeOneServer(Case):
         "BZMPOP 1 1 {k}z MIN COUNT 2", "XADD {k}x 1-1 f v", "XREAD BLOCK 10 STREAMS {k}x 0",
         "XREAD COUNT 1 bLoCk 0 STREAMS {k}x 0", "XGROUP CREATE {k}x g 0",
         "XREADGROUP GROUP g me COUNT 1 BLOCK 10 STREAMS {k}x >",
+        "XGROUP CREATE {k}x streams 0", "XREADGROUP GROUP streams block NOACK COUNT 1 BLOCK 10 STREAMS {k}x >",
+        "XREADGROUP BLOCK 10 GROUP streams count STREAMS {k}x >", "XREAD STREAMS {k}block 0",
+        "XREADGROUP NOACK bLOCK 10 COUNT 2 GROUP g block STREAMS {k}x >",
+        "XREAD BLOCK 500000 BLOCK 10 STREAMS {k}x $", "XREAD BLOCK 10 NOSUCH STREAMS {k}x $",
+        "XREAD NOSUCH BLOCK 10 STREAMS {k}x $", "XREAD COUNT BLOCK 10 STREAMS {k}x $",
         # times that end
         "BLPOP {k}none 0.01", "BRPOP {k}none {k}none2 .02", "BLMOVE {k}none {k}m LEFT LEFT 0.01",
         "BRPOPLPUSH {k}none {k}m 0.01", "BLMPOP 0.01 1 {k}none RIGHT", "BZPOPMIN {k}none 0.01",
@@ -119,6 +124,18 @@ class Waiting(WaitCase):
         for w in waiters:
             w.close()
         self.wait_blocked(0)
+
+    def test_nobody_waits_behind_options_in_another_order(self):
+        """Such a command must never take a connection that others share."""
+        with setup.proxy.conn() as c, setup.proxy.conn() as other:
+            self.expect(other, "XGROUP CREATE ord g $ MKSTREAM", OK)
+            c.send(encode("XREADGROUP", "BLOCK", "0", "GROUP", "g", "me", "STREAMS", "ord", ">"))
+            self.wait_blocked(1)
+            for _ in range(6):  # of all workers
+                with setup.proxy.conn(timeout=grace(5)) as another:
+                    self.expect(another, "SET {ord}k v", OK)
+            self.not_error(other.cmd("XADD", "ord", "1-1", "f", "v"), "XADD")
+            self.assertEqual([[b"ord", [[b"1-1", [b"f", b"v"]]]]], c.read())
 
     def test_longer_than_the_request_timeout(self):
         if STANDIN:
