@@ -175,7 +175,6 @@ static void become_ready(struct beconn *c)
 
     if (!c->probes_multi)
         c->node->multi = NODE_MULTI_ALLOWED;
-
     c->state = BECONN_READY;
     c->progress_ms = c->env->loop->now_ms;
     /* The clock of waiting requests starts when they can leave. */
@@ -189,13 +188,20 @@ static void become_ready(struct beconn *c)
     c->env->ops->ready(c);
 }
 
+/* Other errors (BUSY) pass. EXEC's stands behind EXECABORT. */
+static bool is_forbidden(const struct bereply *reply)
+{
+    return reply->type == '-' && (memmem(reply->data, reply->len, "NOPERM ", 7) != NULL ||
+                                  memmem(reply->data, reply->len, "unknown command", 15) != NULL);
+}
+
 /* A reply of the last three steps. False: the connection cannot be used. */
 static bool take_multi(struct beconn *c, const struct bereply *reply)
 {
     if (c->step == STEP_MULTI)
-        c->multi_ok = reply->type != '-';
+        c->multi_ok = !is_forbidden(reply);
     if (c->step == STEP_EXEC)
-        c->exec_ok = reply->type != '-';
+        c->exec_ok = !is_forbidden(reply);
     if (c->step != STEP_DISCARD)
         return true;
     if (c->multi_ok && c->exec_ok)

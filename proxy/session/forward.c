@@ -284,22 +284,15 @@ static void on_early_error(struct beconn *conn, struct bereq *be, const struct b
         transaction_early_error(r, conn->node, reply);
 }
 
-static void on_reply(struct beconn *conn, struct bereq *be, const struct bereply *reply)
+/* What the connection has to do with r is done. */
+static void take_reply(struct node *n, struct request *r, const struct bereply *reply)
 {
-    struct request *r = CONTAINER_OF(be, struct request, be);
     struct client *c = r->client;
-    struct node *n = conn->node;
     struct upstream *u = n->user;
     enum refusal why = REFUSAL_NONE;
 
-    give_back(conn, r, reply->type);
-    if (UNLIKELY(reply->type == '-')) {
+    if (UNLIKELY(reply->type == '-'))
         why = classify(u, n, r, reply);
-        if (transaction_leaves_multi(r, reply)) {
-            node_multi_refused(n);
-            beconn_close(conn, "it has no EXEC, and is inside MULTI");
-        }
-    }
     /* A server that loads its data answers INFO all the same: that ends no outage. */
     if (UNLIKELY(n->outage_ms != 0) && why == REFUSAL_NONE && r->slot != SLOT_NONE && !n->held)
         node_answers(u->env, n);
@@ -318,6 +311,19 @@ static void on_reply(struct beconn *conn, struct bereq *be, const struct bereply
     else
         answered(c, r, reply);
     held_client_moved(c);
+}
+
+static void on_reply(struct beconn *conn, struct bereq *be, const struct bereply *reply)
+{
+    struct request *r = CONTAINER_OF(be, struct request, be);
+    bool broken = UNLIKELY(reply->type == '-') && transaction_leaves_multi(r, reply);
+
+    give_back(conn, r, reply->type);
+    take_reply(conn->node, r, reply);
+    if (UNLIKELY(broken) && conn->state != BECONN_CLOSED) {
+        node_multi_refused(conn->node);
+        beconn_close(conn, "it has no EXEC, and is inside MULTI");
+    }
 }
 
 static void answer_unknown(struct client *c, struct request *r)

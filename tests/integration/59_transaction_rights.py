@@ -63,7 +63,7 @@ class OneServer(Case):
         "MULTI | SELECT 8 | EXEC | CLIENT GETNAME | SET k eight | RESET | EXISTS k",
         "SET a 1 | MULTI | DBSIZE | FLUSHALL | DBSIZE | KEYS * | EXEC",
         "SET a 1 | MULTI | RANDOMKEY | SCAN 0 | MOVE a 3 | SWAPDB 0 3 | GET a | EXEC",
-        "MULTI | FUNCTION LIST | SCRIPT EXISTS x | SLOWLOG LEN | OBJECT HELP | EXEC",
+        "MULTI | FUNCTION LIST | SCRIPT EXISTS x | LATENCY RESET | OBJECT HELP | EXEC",
         "WATCH a | SET a 1 | MULTI | SET a 2 | EXEC | GET a",
         "WATCH a b c | MULTI | SELECT 1 | SET a 2 | EXEC | GET a | SELECT 0 | GET a",
         "MULTI | BLPOP x y 0 | XREAD BLOCK 0 STREAMS s t $ $ | EXEC",
