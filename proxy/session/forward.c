@@ -273,11 +273,11 @@ static void on_piece(struct beconn *conn, struct bereq *be, struct block *b, uin
         }
         return;
     }
-    if (UNLIKELY(r->is_part)) { /* larger than a merged reply may be: dropped */
+    if (UNLIKELY(r->is_part || r->silent)) { /* larger than a merged reply may be: dropped */
         if (last) {
             account_back(c, r);
             give_back(conn);
-            answer_too_large(c, r);
+            answer_too_large(c, r); /* a silent request: dropped as well */
             held_client_moved(c);
         }
         return;

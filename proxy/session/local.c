@@ -4,6 +4,7 @@
 #include "resp/number.h"
 #include "resp/write.h"
 #include "session/error.h"
+#include "session/monitor.h"
 #include "session/pubsub.h"
 #include "session/subscriber.h"
 
@@ -21,7 +22,7 @@ static bool is_barrier(enum command_local l)
            l == LOCAL_CLIENT_LIST || l == LOCAL_SCAN || l == LOCAL_CLUSTER_COUNTKEYSINSLOT ||
            l == LOCAL_CLUSTER_GETKEYSINSLOT || l == LOCAL_CLIENT_KILL || l == LOCAL_CLIENT_PAUSE ||
            l == LOCAL_CLIENT_UNPAUSE || l == LOCAL_RANDOMKEY || l == LOCAL_DEBUG ||
-           l == LOCAL_SCRIPT_KILL || l == LOCAL_FUNCTION_KILL;
+           l == LOCAL_SCRIPT_KILL || l == LOCAL_FUNCTION_KILL || l == LOCAL_MONITOR;
 }
 
 enum dispatch_result local_dispatch(struct client *c, const struct command *cmd,
@@ -97,10 +98,13 @@ HANDLER(RESET)
 {
     UNUSED;
     subscriber_free(c);
+    monitor_leave(c);
     c->proto = 2;
     c->profile = c->up->base_profile[0];
     subscriber_update_mode(c);
     c->in_multi = false;
+    if (c->reply_mode == REPLY_OFF) /* a reply that is skipped stays skipped */
+        c->reply_mode = REPLY_ON;
     if (c->extra != NULL) {
         free(c->extra->name);
         c->extra->name = NULL;

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "session/hub.h"
+#include "session/monitor.h"
 
 /* A node that no map names keeps its connections so long, for answers under way and late ASKs. */
 #define SWEEP_MS 1000
@@ -49,6 +50,7 @@ void upstream_free(struct upstream **p)
 
     *p = NULL;
     hub_free(&u->hub);
+    monitor_hub_free(&u->monitors);
     LIST_FOREACH (at, tmp, &u->nodes) {
         struct node *n = CONTAINER_OF(at, struct node, link);
 
@@ -242,6 +244,8 @@ void upstream_adopt(struct upstream *u, struct slotmap *m)
     if (u->hub != NULL)
         hub_on_map(u->hub);
     get_known(u);
+    if (u->monitors != NULL)
+        monitor_hub_on_map(u->monitors);
 }
 
 /* Nodes that the map does not name and no slot is overridden to. */
@@ -276,6 +280,8 @@ void upstream_tick(struct upstream *u, uint64_t now_ms)
     get_known(u);
     if (u->hub != NULL)
         hub_tick(u->hub, now_ms);
+    if (u->monitors != NULL)
+        monitor_hub_tick(u->monitors, now_ms);
     if (u->sweep_ms != 0 && now_ms >= u->sweep_ms) {
         u->sweep_ms = now_ms + SWEEP_MS;
         sweep(u);
