@@ -12,6 +12,7 @@
 #include "session/redirect.h"
 #include "session/scatter.h"
 #include "session/subscriber.h"
+#include "session/wait.h"
 
 #define CLIENT_MAGIC 0xc11e4700u
 /* A merged reply that has to wait for its turn is one block, whose size is a 32-bit number. */
@@ -110,6 +111,7 @@ void client_close(struct client *c)
         c->extra->long_reply = NULL;
     subscriber_free(c);
     monitor_leave(c);
+    wait_free(c);
     client_input_drop(c);
     redirect_stop_waiting(c);
     list_unlink(&c->task.link);

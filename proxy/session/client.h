@@ -44,6 +44,11 @@ struct client_extra {
     bool no_evict;                   /* not to be closed for memory_max */
     struct subscriber *subscriber;   /* NULL: it never listened to a channel */
     struct monitor *monitor;         /* c->monitors */
+    struct wait *wait;               /* WAIT is under way */
+    bool writes_lost;                /* of those since the last WAIT; it answers 0 */
+    bool has_acked;                  /* a WAIT has got what it wanted: */
+    uint16_t last_wrote, ever_wrote; /* node.mark of masters: of that WAIT, of all such */
+    int64_t acked; /* so many replicas have what was written before, save where c->wrote says */
     struct long_reply *long_reply; /* the one at the head, whose connection waits for our output */
     /* HOLD_REFUSED: */
     struct list_node wait_link; /* env->waiting */
@@ -65,6 +70,7 @@ struct client {
     bool monitors : 1;      /* MONITOR: it gets the servers' lines, and may not use keys */
     uint8_t reply_mode : 2; /* enum reply_mode */
     uint16_t last_command;  /* its row in command_table */
+    uint16_t wrote;         /* node.mark of masters that took a write since WAIT got its number */
     uint32_t stored_kib;    /* replies that wait for their turn, each rounded up */
     struct stream stream;
     struct session_env *env;

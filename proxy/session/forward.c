@@ -5,6 +5,7 @@
 #include "session/long_reply.h"
 #include "session/redirect.h"
 #include "session/scatter.h"
+#include "session/wait.h"
 
 static const char asking_command[] = "*1\r\n$6\r\nASKING\r\n";
 #define ASKING_LEN (sizeof(asking_command) - 1)
@@ -19,8 +20,11 @@ struct beconn *forward_connection(struct client *c, struct node *n, uint32_t len
     return UNLIKELY(is_large(c, len)) ? node_lease(n, c->profile) : node_shared(n, c->profile);
 }
 
-static inline void account_sent(struct client *c, struct request *r)
+/* n takes r. */
+static inline void account_sent(struct client *c, struct request *r, const struct node *n)
 {
+    /* All but reads may have written: without a branch, since both are common. */
+    c->wrote |= n->mark & (uint16_t)((r->cmd->flags & CMD_READONLY) / CMD_READONLY - 1u);
     r->state = REQUEST_SENT;
     r->epoch = c->up->epoch;
     c->inflight++;
@@ -78,7 +82,7 @@ void forward_new(struct client *c, struct request *r, const char *bytes, uint32_
         memcpy(beconn_reserve(conn, len), bytes, len);
         beconn_commit(conn, &r->be, len, 0, 1);
     }
-    account_sent(c, r);
+    account_sent(c, r, conn->node);
     if (UNLIKELY(conn->inflight_bytes > c->env->config->backend.max_inflight_bytes))
         client_hold(c, HOLD_BARRIER);
 }
@@ -88,7 +92,7 @@ void forward_to(struct client *c, struct request *r, struct beconn *conn, const 
 {
     memcpy(beconn_reserve(conn, len), bytes, len);
     beconn_commit(conn, &r->be, len, 0, 1);
-    account_sent(c, r);
+    account_sent(c, r, conn->node);
 }
 
 struct beconn *forward_connection_now(struct client *c, struct node *n)
@@ -117,7 +121,7 @@ void forward_again(struct client *c, struct request *r, struct beconn *conn, boo
         beconn_commit(conn, &r->be, prefix + len, prefix, replies);
         block_unref(&old);
     }
-    account_sent(c, r);
+    account_sent(c, r, conn->node);
 }
 
 static bool under_way_elsewhere(const struct upstream *u, const struct request *r, uint16_t slot)
@@ -314,6 +318,7 @@ static void on_ready(struct beconn *conn)
 
     u->known = u->known || conn->node->version[0] != '\0';
     lower_limits(u->env, conn->node);
+    wait_node_ready(conn->node);
     redirect_wake(u->env);
 }
 

@@ -22,7 +22,8 @@ static bool is_barrier(enum command_local l)
            l == LOCAL_CLIENT_LIST || l == LOCAL_SCAN || l == LOCAL_CLUSTER_COUNTKEYSINSLOT ||
            l == LOCAL_CLUSTER_GETKEYSINSLOT || l == LOCAL_CLIENT_KILL || l == LOCAL_CLIENT_PAUSE ||
            l == LOCAL_CLIENT_UNPAUSE || l == LOCAL_RANDOMKEY || l == LOCAL_DEBUG ||
-           l == LOCAL_SCRIPT_KILL || l == LOCAL_FUNCTION_KILL || l == LOCAL_MONITOR;
+           l == LOCAL_SCRIPT_KILL || l == LOCAL_FUNCTION_KILL || l == LOCAL_MONITOR ||
+           l == LOCAL_WAIT;
 }
 
 enum dispatch_result local_dispatch(struct client *c, const struct command *cmd,

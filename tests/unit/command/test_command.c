@@ -333,10 +333,10 @@ static void test_routes(void)
                  "exec discard asking readonly readwrite randomkey sentinel role client|kill debug "
                  "acl|whoami script|kill",
                  ROUTE_LOCAL, MERGE_NONE);
-    check_routes("monitor client|reply", ROUTE_LOCAL, MERGE_NONE);
+    check_routes("monitor wait client|reply", ROUTE_LOCAL, MERGE_NONE);
     check_routes("publish spublish subscribe psubscribe ssubscribe unsubscribe pubsub|channels",
                  ROUTE_LOCAL, MERGE_NONE);
-    check_routes("blpop brpop blmove brpoplpush blmpop bzpopmin bzpopmax bzmpop wait waitaof watch "
+    check_routes("blpop brpop blmove brpoplpush blmpop bzpopmin bzpopmax bzmpop waitaof watch "
                  "unwatch module|load replicaof slaveof failover psync sync replconf "
                  "shutdown swapdb move restore-asking script|debug",
                  ROUTE_UNSUPPORTED, MERGE_NONE);
