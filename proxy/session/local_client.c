@@ -246,6 +246,8 @@ HANDLER(CLIENT_HELP)
         "    Suspend all, or just write, clients for <timeout> milliseconds.",
         "UNPAUSE",
         "    Stop the current client pause, resuming traffic.",
+        "REPLY (ON|OFF|SKIP)",
+        "    Send replies, none any more, or none to the next command.",
         "SETINFO <LIB-NAME|LIB-VER> <value>",
         "    Set client meta attributes.",
         "SETNAME <name>",
