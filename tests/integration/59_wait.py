@@ -6,7 +6,7 @@ from harness.case import Case, Setup
 from harness.fake import FakeCluster, bulk
 from harness.proxy import STANDIN, Proxy, grace, scaled
 from harness.resp import OK, Conn, Error, encode, words
-from harness.servers import Server, wait_until
+from harness.servers import Server, Watched, wait_until
 
 setup = Setup()
 
@@ -297,6 +297,24 @@ class Plain(Case):
             self.expect_error(c, "WAIT 1 50", "NOPERM this user has no permissions to run the "
                                               "'info' command")
             self.expect(c, "GET k", b"3")
+
+
+    def test_masters_of_sentinel(self):
+        watched = Watched(replicas=1, sentinels=1).start()
+        self.addCleanup(watched.stop)
+        watched.wait_ok()
+        proxy = Proxy([], ["--sentinel", "mymaster@" + watched.seeds(1)])
+        with proxy.start().wait_routes(), proxy.conn() as c, proxy.conn() as m:
+            self.expect(m, "MONITOR", OK)
+            self.expect(c, "SET k 1", OK)
+            self.expect(c, "WAIT 1 10000", 1)
+            watched.replicas()[0].freeze()
+            self.expect(c, "SET k 2", OK)
+            self.expect(c, "WAIT 1 100", 0)
+            watched.replicas()[0].thaw()
+            self.expect(c, "WAIT 1 10000", 1)
+            while not m.read().endswith(b'] "SET" "k" "2"'):
+                pass
 
 
 @unittest.skipIf(STANDIN, "needs a fake")
