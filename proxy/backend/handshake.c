@@ -226,8 +226,12 @@ bool handshake_reply(struct beconn *c, const struct bereply *reply)
         read_max_bulk(c->node, reply);
     if (c->step == STEP_INFO) {
         /* A process that does not say who it is must not pass for its predecessor. */
+        char before[sizeof(c->node->run_id)];
+
+        memcpy(before, c->node->run_id, sizeof(before));
         c->node->run_id[0] = '\0';
         read_info_line(reply, "\nrun_id:", c->node->run_id, sizeof(c->node->run_id));
+        c->node->restarted |= before[0] != '\0' && strcmp(before, c->node->run_id) != 0;
         read_info_line(reply, "\nredis_version:", c->node->version, sizeof(c->node->version));
     }
     if (c->step == STEP_ID && reply->type == ':' &&

@@ -26,6 +26,8 @@ struct node {
     uint64_t retry_at_ms;        /* no new attempt before */
     uint64_t outage_ms;          /* since when it cannot serve; 0: it can */
     uint16_t number;             /* under which the upstream's slots name it */
+    uint16_t mark;               /* one bit, for sets of nodes; more than 16 share them */
+    bool restarted;              /* a handshake has found another process there than before */
     bool in_map;                 /* the current slot map names it */
     bool held;                   /* about to be replaced: its outage ends with a new map only */
     uint64_t replaced_ms;        /* when another took its place: what it then owes is awaited for

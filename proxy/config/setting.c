@@ -52,7 +52,7 @@ static const struct setting main_rows[] = {
     IN(client, "output_max", output_max, SIZE, 64 * KIB, TIB, GIB,
        "unread reply bytes at which a client is closed"),
     IN(client, "output_max_pubsub", output_max_pubsub, SIZE, 64 * KIB, TIB, 32 * MIB,
-       "unread bytes at which a client that gets a message is closed"),
+       "unread bytes at which a client that gets messages or MONITOR is closed"),
     IN(client, "output_stall", output_stall_ms, TIME_MS, SECOND, DAY, 60 * SECOND,
        "a client that takes no byte of unread output for so long is closed"),
     IN(client, "idle_timeout", idle_timeout_ms, TIME_MS, 0, 30 * DAY, 0,

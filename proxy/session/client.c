@@ -8,11 +8,13 @@
 #include "session/error.h"
 #include "session/client_pause.h"
 #include "session/long_reply.h"
+#include "session/monitor.h"
 #include "session/redirect.h"
 #include "session/scatter.h"
 #include "session/subscriber.h"
 #include "session/transaction.h"
 #include "session/watch.h"
+#include "session/wait.h"
 
 #define CLIENT_MAGIC 0xc11e4700u
 /* A merged reply that has to wait for its turn is one block, whose size is a 32-bit number. */
@@ -112,6 +114,8 @@ void client_close(struct client *c)
     if (c->extra != NULL)
         c->extra->long_reply = NULL;
     subscriber_free(c);
+    monitor_leave(c);
+    wait_free(c);
     client_input_drop(c);
     redirect_stop_waiting(c);
     list_unlink(&c->task.link);
@@ -258,8 +262,9 @@ void client_request_done(struct client *c, struct request *r, const char *data, 
 {
     struct request *next;
 
-    if (c->head != r) {
+    if (c->head != r || UNLIKELY(r->silent)) {
         request_store(r, data, len, owner);
+        client_request_stored(c, r);
         output_limit(c);
         return;
     }
@@ -310,6 +315,8 @@ static void store_chain(struct client *c, struct request *r, struct chain *reply
 
 void client_request_composed(struct client *c, struct request *r, struct chain *reply)
 {
+    if (UNLIKELY(r->silent))
+        chain_clear(reply);
     if (c->head != r) {
         store_chain(c, r, reply);
         return;
@@ -325,6 +332,10 @@ void client_reply(struct client *c, const struct command *cmd, struct chain *rep
 {
     struct request *r;
 
+    if (UNLIKELY((c->reply_mode & 1) != 0)) {
+        chain_clear(reply);
+        return;
+    }
     if (c->head == NULL) {
         move_chain(&c->stream.out, reply);
         after_output(c);
@@ -375,7 +386,7 @@ void client_tick(struct client *c, uint64_t now_ms)
     }
     if (c->queued > 0 || c->stream.out.bytes > 0)
         c->active_s = now_s;
-    if (limits->idle_timeout_ms != 0 && c->queued == 0 && !subscriber_is(c) &&
+    if (limits->idle_timeout_ms != 0 && c->queued == 0 && !subscriber_is(c) && !c->monitors &&
         (uint64_t)(now_s - c->active_s) * 1000 > limits->idle_timeout_ms)
         client_close(c);
 }

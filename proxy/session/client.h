@@ -21,6 +21,14 @@ enum client_hold {
     HOLD_PAUSE = 1 << 4,    /* CLIENT PAUSE */
 };
 
+/* CLIENT REPLY. The lowest bit: the command at hand gets no reply. */
+enum reply_mode {
+    REPLY_ON = 0,
+    REPLY_OFF = 1,
+    REPLY_SKIP_NEXT = 2, /* CLIENT REPLY SKIP was the last command */
+    REPLY_SKIP = 3,      /* the command at hand is the one behind it */
+};
+
 /* Bytes of an unfinished request, or of requests that wait for a hold to end. */
 struct partial {
     struct resp_parser *parser; /* state of the unfinished request that begins at `start` */
@@ -37,6 +45,12 @@ struct client_extra {
     struct subscriber *subscriber;   /* NULL: it never listened to a channel */
     struct watch *watch;             /* between WATCH and EXEC */
     struct transaction *transaction; /* between MULTI and EXEC */
+    struct monitor *monitor;         /* c->monitors */
+    struct wait *wait;               /* WAIT is under way */
+    bool writes_lost;                /* of those since the last WAIT; it answers 0 */
+    bool has_acked;                  /* a WAIT has got what it wanted: */
+    uint16_t last_wrote, ever_wrote; /* node.mark of masters: of that WAIT, of all such */
+    int64_t acked; /* so many replicas have what was written before, save where c->wrote says */
     struct long_reply *long_reply; /* the one at the head, whose connection waits for our output */
     /* HOLD_REFUSED: */
     struct list_node wait_link; /* env->waiting */
@@ -47,16 +61,19 @@ struct client_extra {
 
 struct client {
     MAGIC_FIELD;
-    uint8_t hold;          /* enum client_hold, or-ed */
-    uint8_t proto;         /* 2 or 3 */
-    bool closing : 1;      /* nothing more is read; closes when all is answered and written */
-    bool ended : 1;        /* the client sends no more, but what it sent is answered */
-    bool doomed : 1;       /* over client.output_max: closes in the next turn */
-    bool in_multi : 1;     /* between MULTI and EXEC */
-    bool pause_writes : 1; /* env->pause: commands that write have to wait */
-    bool subscribed : 1;   /* RESP2, and it listens to channels: few commands are allowed */
-    uint16_t last_command; /* its row in command_table */
-    uint32_t stored_kib;   /* replies that wait for their turn, each rounded up */
+    uint8_t hold;           /* enum client_hold, or-ed */
+    uint8_t proto;          /* 2 or 3 */
+    bool closing : 1;       /* nothing more is read; closes when all is answered and written */
+    bool ended : 1;         /* the client sends no more, but what it sent is answered */
+    bool doomed : 1;        /* over client.output_max: closes in the next turn */
+    bool in_multi : 1;      /* between MULTI and EXEC */
+    bool pause_writes : 1;  /* env->pause: commands that write have to wait */
+    bool subscribed : 1;    /* RESP2, and it listens to channels: few commands are allowed */
+    bool monitors : 1;      /* MONITOR: it gets the servers' lines, and may not use keys */
+    uint8_t reply_mode : 2; /* enum reply_mode */
+    uint16_t last_command;  /* its row in command_table */
+    uint16_t wrote;         /* node.mark of masters that took a write since WAIT got its number */
+    uint32_t stored_kib;    /* replies that wait for their turn, each rounded up */
     struct stream stream;
     struct session_env *env;
     struct upstream *up;
@@ -109,6 +126,7 @@ void client_unhold(struct client *c, enum client_hold why);
 /* Puts a request at the end of the queue. */
 static inline void client_enqueue(struct client *c, struct request *r)
 {
+    r->silent = c->reply_mode & 1;
     *c->tail = r;
     c->tail = &r->next;
     c->queued++;

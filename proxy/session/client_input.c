@@ -4,6 +4,7 @@
 #include "resp/write.h"
 #include "session/blocking.h"
 #include "session/dispatch.h"
+#include "session/reply_mode.h"
 
 /* Requests of one client handled in one go; the rest wait until others have had their turn. */
 #define FAIR_REQUESTS 256
@@ -46,6 +47,10 @@ static size_t parse_requests(struct client *c, struct resp_parser *parser, const
                 return len;
             break;
         case RESP_PARSE_EMPTY:
+            if (UNLIKELY(c->reply_mode != REPLY_ON)) {
+                reply_mode_begin(c);
+                reply_mode_end(c);
+            }
             pos += used;
             break;
         case RESP_PARSE_MORE:

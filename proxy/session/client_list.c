@@ -42,6 +42,8 @@ static void client_flags(const struct client *c, char out[8])
     const struct client_extra *x = c->extra;
     size_t n = 0;
 
+    if (c->monitors)
+        out[n++] = 'O';
     if (x != NULL && x->subscriber != NULL && subscriber_listens(x->subscriber))
         out[n++] = 'P';
     if (c->in_multi)

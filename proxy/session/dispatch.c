@@ -9,7 +9,9 @@
 #include "session/error.h"
 #include "session/forward.h"
 #include "session/local.h"
+#include "session/monitor.h"
 #include "session/pubsub.h"
+#include "session/reply_mode.h"
 #include "session/scatter.h"
 #include "session/scripts.h"
 #include "session/single.h"
@@ -31,6 +33,8 @@ void dispatch_protocol_error(struct client *c, const char *text)
 {
     struct chain out;
 
+    if (UNLIKELY(c->reply_mode != REPLY_ON))
+        reply_mode_begin(c);
     chain_init(&out);
     resp_write_error(&out, "%s", text);
     client_reply(c, NULL, &out);
@@ -343,8 +347,8 @@ static enum dispatch_result dispatch_all(struct client *c, const struct command 
 
 /* --- the one entrance --- */
 
-enum dispatch_result dispatch_request(struct client *c, const struct resp_request *r,
-                                      struct block *block)
+static inline enum dispatch_result dispatch(struct client *c, const struct resp_request *r,
+                                            struct block *block)
 {
     const struct command *cmd = command_find(r);
     enum dispatch_result taken;
@@ -368,6 +372,8 @@ enum dispatch_result dispatch_request(struct client *c, const struct resp_reques
         return wrong_arity(c, cmd);
     if (UNLIKELY(c->subscribed) && pubsub_refuses(c, cmd))
         return DISPATCH_DONE;
+    if (UNLIKELY(c->monitors) && monitor_refuses(c, cmd))
+        return DISPATCH_DONE;
     switch ((enum command_route)cmd->route) {
     case ROUTE_KEYS:
     case ROUTE_SPLIT:
@@ -388,4 +394,18 @@ enum dispatch_result dispatch_request(struct client *c, const struct resp_reques
             return dispatch_any(c, cmd, r, block);
         return dispatch_refused(c, cmd, " is not supported yet");
     }
+}
+
+enum dispatch_result dispatch_request(struct client *c, const struct resp_request *r,
+                                      struct block *block)
+{
+    enum dispatch_result d;
+
+    if (LIKELY(c->reply_mode == REPLY_ON))
+        return dispatch(c, r, block);
+    reply_mode_begin(c);
+    d = dispatch(c, r, block);
+    if (d == DISPATCH_DONE)
+        reply_mode_end(c);
+    return d;
 }

@@ -9,6 +9,7 @@
 #include "session/scatter.h"
 #include "session/transaction.h"
 #include "session/watch.h"
+#include "session/wait.h"
 
 static const char asking_command[] = "*1\r\n$6\r\nASKING\r\n";
 #define ASKING_LEN (sizeof(asking_command) - 1)
@@ -40,8 +41,11 @@ struct beconn *forward_connection_of(struct client *c, const struct request *r, 
     return r->is_tx && !multi_is_known(c, n) ? NULL : forward_connection(c, n, r->be.len);
 }
 
-static inline void account_sent(struct client *c, struct request *r)
+/* n takes r. */
+static inline void account_sent(struct client *c, struct request *r, const struct node *n)
 {
+    /* All but reads may have written: without a branch, since both are common. */
+    c->wrote |= n->mark & (uint16_t)((r->cmd->flags & CMD_READONLY) / CMD_READONLY - 1u);
     r->state = REQUEST_SENT;
     r->epoch = c->up->epoch;
     c->inflight++;
@@ -99,7 +103,7 @@ void forward_new(struct client *c, struct request *r, const char *bytes, uint32_
         memcpy(beconn_reserve(conn, len), bytes, len);
         beconn_commit(conn, &r->be, len, 0, 1);
     }
-    account_sent(c, r);
+    account_sent(c, r, conn->node);
     if (UNLIKELY(conn->inflight_bytes > c->env->config->backend.max_inflight_bytes))
         client_hold(c, HOLD_BARRIER);
 }
@@ -109,7 +113,7 @@ void forward_to(struct client *c, struct request *r, struct beconn *conn, const 
 {
     memcpy(beconn_reserve(conn, len), bytes, len);
     beconn_commit(conn, &r->be, len, 0, 1);
-    account_sent(c, r);
+    account_sent(c, r, conn->node);
 }
 
 struct beconn *forward_connection_now(struct client *c, struct node *n)
@@ -165,7 +169,7 @@ void forward_again(struct client *c, struct request *r, struct beconn *conn, boo
         beconn_commit(conn, &r->be, prefix + len, prefix, replies);
         block_unref(&old);
     }
-    account_sent(c, r);
+    account_sent(c, r, conn->node);
 }
 
 void forward_stored(struct client *c, struct request *r)
@@ -406,11 +410,11 @@ static void on_piece(struct beconn *conn, struct bereq *be, struct block *b, uin
         }
         return;
     }
-    if (UNLIKELY(r->be.whole)) { /* larger than a merged reply may be: dropped */
+    if (UNLIKELY(r->be.whole || r->silent)) { /* larger than a merged reply may be: dropped */
         if (last) {
             account_back(c, r);
             give_back(conn, r, '*');
-            answer_too_large(c, r);
+            answer_too_large(c, r); /* a silent request: dropped as well */
             held_client_moved(c);
         }
         return;
@@ -452,6 +456,7 @@ static void on_ready(struct beconn *conn)
 
     u->known = u->known || conn->node->version[0] != '\0';
     lower_limits(u->env, conn->node);
+    wait_node_ready(conn->node);
     redirect_wake(u->env);
 }
 

@@ -4,6 +4,7 @@
 #include "resp/number.h"
 #include "resp/write.h"
 #include "session/error.h"
+#include "session/monitor.h"
 #include "session/pubsub.h"
 #include "session/subscriber.h"
 #include "session/transaction.h"
@@ -24,7 +25,7 @@ static bool is_barrier(enum command_local l)
            l == LOCAL_CLUSTER_GETKEYSINSLOT || l == LOCAL_CLIENT_KILL || l == LOCAL_CLIENT_PAUSE ||
            l == LOCAL_CLIENT_UNPAUSE || l == LOCAL_CLIENT_UNBLOCK || l == LOCAL_RANDOMKEY ||
            l == LOCAL_DEBUG || l == LOCAL_SCRIPT_KILL || l == LOCAL_FUNCTION_KILL ||
-           l == LOCAL_WATCH;
+           l == LOCAL_WATCH || l == LOCAL_MONITOR || l == LOCAL_WAIT;
 }
 
 enum dispatch_result local_dispatch(struct client *c, const struct command *cmd,
@@ -106,11 +107,14 @@ HANDLER(RESET)
 {
     UNUSED;
     subscriber_free(c);
+    monitor_leave(c);
     c->proto = 2;
     c->profile = c->up->base_profile[0];
     subscriber_update_mode(c);
     transaction_end(c);
     watch_release(c);
+    if (c->reply_mode == REPLY_OFF) /* a reply that is skipped stays skipped */
+        c->reply_mode = REPLY_ON;
     if (c->extra != NULL) {
         free(c->extra->name);
         c->extra->name = NULL;

@@ -248,6 +248,8 @@ HANDLER(CLIENT_HELP)
         "    Unblock the specified blocked client.",
         "UNPAUSE",
         "    Stop the current client pause, resuming traffic.",
+        "REPLY (ON|OFF|SKIP)",
+        "    Send replies, none any more, or none to the next command.",
         "SETINFO <LIB-NAME|LIB-VER> <value>",
         "    Set client meta attributes.",
         "SETNAME <name>",

@@ -68,6 +68,8 @@ void requests_trim(struct session_env *env)
 
 void request_store(struct request *r, const char *data, size_t len, struct block *owner)
 {
+    if (UNLIKELY(r->silent))
+        len = 0;
     r->reply_len = (uint32_t)len;
     r->reply_block = NULL;
     r->state = REQUEST_DONE;

@@ -71,6 +71,7 @@ struct request {
     uint8_t refusal; /* enum refusal */
     uint8_t redirects;
     uint8_t is_part : 1;
+    uint8_t silent : 1;      /* CLIENT REPLY: its reply is dropped */
     uint8_t failed : 1;      /* answered by the proxy's own error: it has not run */
     uint8_t is_pinned : 1;   /* on the connection that watches keys (session/watch.h) */
     uint8_t is_blocking : 1; /* on a leased connection (session/blocking.h) */
@@ -85,7 +86,8 @@ struct request *request_new(struct session_env *env, struct client *c, const str
 /* Frees it with its bytes and reply. */
 void request_free(struct session_env *env, struct request *r);
 
-/* Stores a reply: small ones inline, larger ones copied, the largest by reference to `owner`. */
+/* Stores a reply: small ones inline, larger ones copied, the largest by reference to `owner`; of a
+ * silent request nothing. */
 void request_store(struct request *r, const char *data, size_t len, struct block *owner);
 
 /* The stored reply. */

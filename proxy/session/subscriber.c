@@ -141,6 +141,7 @@ struct sub_op *sub_op_begin(struct client *c, const struct command *cmd)
     r->state = REQUEST_PENDING;
     r->epoch = c->up->epoch;
     client_enqueue(c, r);
+    r->silent = 0; /* a confirmation is no reply to CLIENT REPLY */
     return op;
 }
 
@@ -328,17 +329,32 @@ static void output_limit(struct client *c, size_t unread)
     client_doom(c);
 }
 
-static void push_to(struct subscriber *s, struct frame *f)
+struct chain *subscriber_output(struct client *c)
 {
-    struct client *c = s->client;
     bool within_reply = c->head != NULL && c->head->state == REQUEST_STREAMING;
 
     if (UNLIKELY(!stream_is_open(&c->stream) || c->doomed || c->closing))
-        return;
-    append(UNLIKELY(within_reply) ? &s->stash : &c->stream.out, f, c->proto);
-    if (!within_reply)
+        return NULL;
+    return UNLIKELY(within_reply) ? &subscriber_of(c)->stash : &c->stream.out;
+}
+
+void subscriber_output_added(struct client *c, const struct chain *out)
+{
+    const struct subscriber *s = c->extra->subscriber;
+
+    if (out == &c->stream.out)
         client_output_added(c);
-    output_limit(c, c->stream.out.bytes + s->stash.bytes);
+    output_limit(c, c->stream.out.bytes + (s != NULL ? s->stash.bytes : 0));
+}
+
+static void push_to(struct client *c, struct frame *f)
+{
+    struct chain *out = subscriber_output(c);
+
+    if (out == NULL)
+        return;
+    append(out, f, c->proto);
+    subscriber_output_added(c, out);
 }
 
 void subscriber_deliver(struct channel *ch, const char *data, size_t len)
@@ -349,7 +365,7 @@ void subscriber_deliver(struct channel *ch, const char *data, size_t len)
         struct subscription *m = CONTAINER_OF(at, struct subscription, of_channel);
 
         if (!list_linked(&m->of_op))
-            push_to(m->sub, &f);
+            push_to(m->sub->client, &f);
     }
     block_unref(&f.shared[0]);
     block_unref(&f.shared[1]);

@@ -85,6 +85,13 @@ void subscriber_update_mode(struct client *c);
 /* The long reply at the client's head is complete: what came meanwhile follows it. */
 void subscriber_after_long_reply(struct client *c);
 
+/* Where bytes go that are no reply: the client's output, or behind the long reply that it is in the
+ * midst of. NULL: it is leaving. */
+struct chain *subscriber_output(struct client *c);
+/* They were put there: they leave at the end of the turn, and client.output_max_pubsub bounds them.
+ */
+void subscriber_output_added(struct client *c, const struct chain *out);
+
 /* --- from the hub --- */
 
 /* A push frame for all clients of ch. */

@@ -69,7 +69,9 @@ static enum transaction_fate fate_of_local(const struct client *c, const struct 
     int64_t n;
 
     if (l == LOCAL_PUBLISH)
-        return TX_SENT; /* its integer is the server's: the proxy's clients are one listener */
+        return TX_SENT;  /* its integer is the server's: the proxy's clients are one listener */
+    if (l == LOCAL_WAIT) /* there it does not wait, and counts what the connection has written */
+        return TX_SENT;
     if (answers_at_once(l))
         return TX_OWN;
     if (l == LOCAL_SELECT) {

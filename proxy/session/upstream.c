@@ -4,6 +4,8 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "session/hub.h"
+#include "session/monitor.h"
+#include "session/wait.h"
 
 /* A node that no map names keeps its connections so long, for answers under way and late ASKs. */
 #define SWEEP_MS 1000
@@ -49,6 +51,8 @@ void upstream_free(struct upstream **p)
 
     *p = NULL;
     hub_free(&u->hub);
+    monitor_hub_free(&u->monitors);
+    waits_free(&u->waits);
     LIST_FOREACH (at, tmp, &u->nodes) {
         struct node *n = CONTAINER_OF(at, struct node, link);
 
@@ -91,6 +95,7 @@ static struct node *add_node(struct upstream *u, const struct addr *a,
     n->user = u;
     n->number = free_number(u);
     u->numbered[n->number] = n;
+    n->mark = (uint16_t)(1u << (n->number & 15));
     list_push(&u->nodes, &n->link);
     return n;
 }
@@ -236,12 +241,15 @@ void upstream_adopt(struct upstream *u, struct slotmap *m)
         adopt_holds(u, m);
         retire_replaced(u, old, old_nodes);
     }
+    waits_on_map(u, old, old_nodes);
     free(old_nodes);
     slotmap_unref(&old);
     u->sweep_ms = u->env->loop->now_ms + SWEEP_MS;
     if (u->hub != NULL)
         hub_on_map(u->hub);
     get_known(u);
+    if (u->monitors != NULL)
+        monitor_hub_on_map(u->monitors);
 }
 
 /* Nodes that the map does not name and no slot is overridden to. */
@@ -276,6 +284,10 @@ void upstream_tick(struct upstream *u, uint64_t now_ms)
     get_known(u);
     if (u->hub != NULL)
         hub_tick(u->hub, now_ms);
+    if (u->monitors != NULL)
+        monitor_hub_tick(u->monitors, now_ms);
+    if (u->waits != NULL)
+        waits_tick(u->waits, now_ms);
     if (u->sweep_ms != 0 && now_ms >= u->sweep_ms) {
         u->sweep_ms = now_ms + SWEEP_MS;
         sweep(u);

@@ -28,8 +28,10 @@ struct upstream {
     uint16_t route[SLOT_COUNT];       /* numbers, and not pointers: it stays in the near caches */
     uint32_t slot_epoch[SLOT_COUNT];  /* when the route last changed */
     uint8_t unstable[SLOT_COUNT / 8]; /* has answered ASK or TRYAGAIN, or the map says so */
-    struct hub *hub;   /* NULL until a channel is listened to, here or in another worker */
-    uint64_t sweep_ms; /* nodes that no map names are closed after this */
+    struct hub *hub;     /* NULL until a channel is listened to, here or in another worker */
+    struct waits *waits; /* NULL until a client asks for WAIT */
+    struct monitor_hub *monitors; /* NULL until a client asks for MONITOR */
+    uint64_t sweep_ms;            /* nodes that no map names are closed after this */
 };
 
 /* The node that serves a slot; NULL: nobody claims it. */

@@ -231,3 +231,17 @@ class NotOffered(Case):
             self.assertIn(b" flags=e ", c.cmd("CLIENT", "INFO"))
             c.cmd("CLIENT", "NO-EVICT", "OFF")
             self.assertIn(b" flags=N ", c.cmd("CLIENT", "INFO"))
+
+
+class Small(Case):
+    """What has no place of its own."""
+    def test_like_a_server(self):
+        for protocol in (2, 3):
+            with setup.proxy.conn(protocol=protocol) as c, \
+                    setup.oracle.conn(protocol=protocol) as o:
+                for line in ("LOLWUT", "CLIENT NO-TOUCH ON", "CLIENT NO-EVICT x",
+                             "CLIENT NO-EVICT ON", "CLIENT NO-EVICT", "COMMAND DOCS get mset",
+                             "COMMAND LIST FILTERBY PATTERN xre*", "COMMAND GETKEYS", "ECHO", "TIME x"):
+                    self.matches_oracle(c, o, line, repr if "LIST" not in line else sorted)
+
+
