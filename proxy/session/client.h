@@ -19,6 +19,7 @@ enum client_hold {
     HOLD_PIPELINE = 1 << 2, /* client.max_pipeline or client.max_inflight_bytes */
     HOLD_OUTPUT = 1 << 3,   /* client.output_pause */
     HOLD_PAUSE = 1 << 4,    /* CLIENT PAUSE */
+    HOLD_LEARNING = 1 << 5, /* the servers have not told their commands yet */
 };
 
 /* Bytes of an unfinished request, or of requests that wait for a hold to end. */
@@ -53,7 +54,7 @@ struct client {
     bool in_multi : 1;     /* a MULTI was refused: so is everything up to EXEC or DISCARD */
     bool pause_writes : 1; /* env->pause: commands that write have to wait */
     bool subscribed : 1;   /* RESP2, and it listens to channels: few commands are allowed */
-    uint16_t last_command; /* its row in command_table */
+    uint16_t last_command; /* its row's number */
     uint32_t stored_kib;   /* replies that wait for their turn, each rounded up */
     struct stream stream;
     struct session_env *env;

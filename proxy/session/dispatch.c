@@ -7,6 +7,7 @@
 #include "session/client_pause.h"
 #include "session/error.h"
 #include "session/forward.h"
+#include "session/learning.h"
 #include "session/local.h"
 #include "session/pubsub.h"
 #include "session/scatter.h"
@@ -372,6 +373,9 @@ enum dispatch_result dispatch_request(struct client *c, const struct resp_reques
     const struct command *cmd = command_find(r);
 
     METRIC_ADD(&c->env->metrics, requests, 1);
+    if (UNLIKELY(cmd == NULL || cmd->route == ROUTE_CONTAINER) && !is_http(r) &&
+        !learning_find(c, r, &cmd))
+        return DISPATCH_WAIT;
     if (UNLIKELY(c->pause_writes) && client_pause_holds(c, cmd))
         return DISPATCH_WAIT;
     if (UNLIKELY(c->in_multi) &&
@@ -384,10 +388,10 @@ enum dispatch_result dispatch_request(struct client *c, const struct resp_reques
         client_doom(c);
         return DISPATCH_DONE;
     }
-    c->last_command = (uint16_t)(cmd - command_table);
+    c->last_command = cmd->number;
     if (UNLIKELY(cmd->route == ROUTE_CONTAINER))
         return unknown_subcommand(c, cmd, r);
-    if (UNLIKELY(!command_arity_ok(cmd, r->argc)))
+    if (UNLIKELY(!command_arity_ok(cmd, r->argc)) && !learnt_arity_ok(c->up->learnt, cmd, r->argc))
         return wrong_arity(c, cmd);
     if (UNLIKELY(c->subscribed) && pubsub_refuses(c, cmd))
         return DISPATCH_DONE;
@@ -404,6 +408,10 @@ enum dispatch_result dispatch_request(struct client *c, const struct resp_reques
     case ROUTE_LOCAL:
         return is_guarded(c, cmd) ? reply_error(c, cmd, ERROR_GUARDED) : local_dispatch(c, cmd, r);
     default:
+        if (command_is_learnt(cmd)) {
+            learning_refuse(c, cmd);
+            return DISPATCH_DONE;
+        }
         if (c->up->single && single_forwards(cmd))
             return dispatch_any(c, cmd, r, block);
         return unsupported(c, cmd, r, "");
