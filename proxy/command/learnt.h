@@ -112,8 +112,8 @@ bool learnt_arity_ok(const struct learnt *l, const struct command *c, uint32_t a
 /* The name of a row, of command_table or learnt, by its number. */
 const char *learnt_name(const struct learnt *l, uint16_t number);
 
-/* As command_keys_list, for KEYS_SPECS. */
-enum command_keys_status learnt_keys(const struct command *c, const struct resp_request *r,
-                                     uint32_t *positions, size_t max, size_t *count);
+/* The key positions of a request for KEYS_SPECS: at most max are written, the total is returned. */
+size_t learnt_keys(const struct command *c, const struct resp_request *r, uint32_t *positions,
+                   size_t max);
 
 #endif

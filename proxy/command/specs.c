@@ -2,7 +2,8 @@
  * specs.c - the key positions of a learnt command's request, by its key specifications.
  *
  * They are found as a server finds them: a word that is not there has no keys, positions beyond the
- * arguments are left out, a number of keys that is none makes the whole request malformed.
+ * arguments are left out. Where a number of keys is none, the keys found otherwise still tell to
+ * whom the request goes, who then words the error.
  */
 #include "command/learnt.h"
 
@@ -24,55 +25,52 @@ struct span_of_keys {
     int64_t first, last;
 };
 
-/* COMMAND_KEYS_OK with last < first: this specification has no keys here. */
-static enum command_keys_status find_span(const struct key_spec *s, const struct resp_request *r,
-                                          struct span_of_keys *out)
+/* False: this specification has no keys here. */
+static bool find_span(const struct key_spec *s, const struct resp_request *r,
+                      struct span_of_keys *out)
 {
     int64_t argc = r->argc, begin = s->at, n;
 
-    *out = (struct span_of_keys){.first = 0, .last = -1};
     if (s->begin == KEY_BEGIN_WORD) {
         begin = word_at(s, r);
         if (begin++ == 0)
-            return COMMAND_KEYS_OK;
+            return false;
     }
     out->first = begin;
     if (s->find == KEY_FIND_COUNT) {
         int64_t at = begin + s->count_at;
 
         if (at >= argc || !resp_arg_int(r, (uint32_t)at, &n) || n < 0)
-            return COMMAND_KEYS_BAD;
+            return false;
         out->first = begin + s->first;
         out->last = out->first + MIN(n, argc) * s->step - 1;
     } else if (s->last >= 0) {
         out->last = begin + s->last;
     } else if (s->limit == 0) {
         out->last = argc + s->last;
-    } else if (begin < argc) {
+    } else {
         out->last = begin + (argc - begin) / s->limit + s->last;
     }
-    return COMMAND_KEYS_OK;
+    return true;
 }
 
-enum command_keys_status learnt_keys(const struct command *c, const struct resp_request *r,
-                                     uint32_t *positions, size_t max, size_t *count)
+size_t learnt_keys(const struct command *c, const struct resp_request *r, uint32_t *positions,
+                   size_t max)
 {
     const struct learnt_command *l = learnt_of(c);
     size_t found = 0;
 
-    *count = 0;
     for (size_t k = 0; k < l->spec_count; k++) {
         const struct key_spec *s = &l->spec[k];
         struct span_of_keys span;
 
-        if (find_span(s, r, &span) != COMMAND_KEYS_OK)
-            return COMMAND_KEYS_BAD;
+        if (!find_span(s, r, &span))
+            continue;
         for (int64_t i = span.first; i <= span.last && i < (int64_t)r->argc; i += s->step) {
             if (found < max)
                 positions[found] = (uint32_t)i;
             found++;
         }
     }
-    *count = found;
-    return COMMAND_KEYS_OK;
+    return found;
 }
