@@ -81,6 +81,20 @@ static void publish(void *arg, size_t upstream, struct slotmap *m)
     workers_publish(p->workers, upstream, m);
 }
 
+static void publish_commands(void *arg, size_t upstream, struct learnt *l)
+{
+    struct program *p = arg;
+
+    workers_publish_commands(p->workers, upstream, l);
+}
+
+static void want_commands(void *arg, size_t upstream)
+{
+    struct program *p = arg;
+
+    discovery_want_commands(p->discovery, upstream);
+}
+
 static void want_refresh(void *arg, size_t upstream)
 {
     struct program *p = arg;
@@ -100,7 +114,8 @@ static void start_loop(struct program *p)
 
 static bool start(struct program *p)
 {
-    struct workers_hooks hooks = {.want_refresh = want_refresh, .arg = p};
+    struct workers_hooks hooks = {
+        .want_refresh = want_refresh, .want_commands = want_commands, .arg = p};
     char err[512];
 
     p->acceptor = acceptor_new(p->config, err, sizeof(err));
@@ -110,7 +125,8 @@ static bool start(struct program *p)
     }
     start_loop(p);
     p->workers = workers_start(p->config, &hooks, KEYWAY_VERSION);
-    p->discovery = discovery_start(p->config, publish, p);
+    p->discovery =
+        discovery_start(p->config, publish, p->config->learn_commands ? publish_commands : NULL, p);
     acceptor_start(p->acceptor, &p->loop, p->workers);
     return true;
 }

@@ -29,10 +29,16 @@ enum {
     GUARDED = CMD_GUARDED,
 };
 
+/* Each row counts one on from here. */
+enum {
+    COUNTER_START = __COUNTER__ + 1
+};
+
 #define ROW(n, a, r, m, k, l, fl, f, e, s)                                                         \
     {                                                                                              \
         .name = (n), .arity = (a), .route = ROUTE_##r, .merge = MERGE_##m, .keys = KEYS_##k,       \
-        .local = LOCAL_##l, .flags = (fl), .first = (f), .last = (e), .step = (s)                  \
+        .local = LOCAL_##l, .number = __COUNTER__ - COUNTER_START, .flags = (fl), .first = (f),    \
+        .last = (e), .step = (s)                                                                   \
     }
 #define KEY(n, a, fl) ROW(n, a, KEYS, NONE, RANGE, NONE, fl, 1, 1, 1),
 #define KEYS(n, a, fl, f, e, s) ROW(n, a, KEYS, NONE, RANGE, NONE, fl, f, e, s),
@@ -189,7 +195,7 @@ void command_init(void)
         size_t len = strlen(c->name);
         struct slot *s;
 
-        CHECK(len > 0 && len <= NAME_MAX_LEN);
+        CHECK(len > 0 && len <= NAME_MAX_LEN && c->number == i);
         s = slot_of_text(c->name, len);
         CHECK(s->command == NULL);
         name_load(&s->name, c->name, len);

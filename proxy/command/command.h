@@ -72,6 +72,7 @@ enum command_keys {
     KEYS_SORT,      /* key at 1, and the one after STORE (the last STORE wins) */
     KEYS_MIGRATE,   /* key at 3, or those after KEYS when it is empty */
     KEYS_GEORADIUS, /* key at 1, and the one after the last STORE or STOREDIST */
+    KEYS_SPECS,     /* of a learnt command: as its servers specify them (command/learnt.h) */
 };
 
 /* Which function of the session layer answers a ROUTE_LOCAL command. */
@@ -87,6 +88,7 @@ struct command {
     const char *name; /* lower case; "container|sub" for a subcommand */
     int16_t arity;    /* as COMMAND tells it: negative = at least */
     uint8_t route, merge, keys, local;
+    uint16_t number; /* in command_table; learnt ones are counted on from its end */
     uint32_t flags;
     int16_t first, last, step;
 };
@@ -128,7 +130,8 @@ enum command_keys_status command_keys_range(const struct command *c, const struc
 static inline bool command_keys_scattered(const struct command *c)
 {
     return c->keys == KEYS_SORT || c->keys == KEYS_GEORADIUS ||
-           (c->keys == KEYS_NUMKEYS && c->last != 0) || c->keys == KEYS_MIGRATE;
+           (c->keys == KEYS_NUMKEYS && c->last != 0) || c->keys == KEYS_MIGRATE ||
+           c->keys == KEYS_SPECS;
 }
 
 /* All key positions, ascending where the command's are; at most max are written, the total is

@@ -1,4 +1,4 @@
-#include "command/command.h"
+#include "command/learnt.h"
 
 /*
  * The positions are those that a cluster node computes itself when it checks a request's slots
@@ -238,6 +238,10 @@ enum command_keys_status command_keys_list(const struct command *c, const struct
     struct command_key_range range;
     enum command_keys_status status;
 
+    if (c->keys == KEYS_SPECS) {
+        *count = learnt_keys(c, r, positions, max);
+        return COMMAND_KEYS_OK;
+    }
     if (command_keys_scattered(c)) {
         status = scattered_keys(c, r, &l);
     } else {

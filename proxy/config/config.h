@@ -102,6 +102,7 @@ struct config {
     uint32_t shutdown_timeout_ms; /* 10000: SIGTERM waits so long for replies in flight */
     bool split_multikey;          /* true */
     bool admin_commands;          /* false: commands with CMD_GUARDED are refused */
+    bool learn_commands;          /* true: commands the table lacks are learnt from the servers */
     uint64_t scripts_max_bytes;   /* 16 MiB per worker: bodies remembered for NOSCRIPT; 0 = none */
     struct config_client client;
     struct config_backend backend;

@@ -33,6 +33,8 @@ static const struct setting main_rows[] = {
 
     TOP("admin_commands", admin_commands, BOOL, 0, 1, 0,
         "pass CONFIG SET, RESETSTAT, REWRITE, DEBUG, and ACL commands about users to the servers"),
+    TOP("learn_commands", learn_commands, BOOL, 0, 1, 1,
+        "pass commands of modules and newer servers, as the servers' COMMAND describes them"),
     TOP("scripts_max_bytes", scripts_max_bytes, SIZE, 0, TIB, 16 * MIB,
         "scripts a worker remembers, for servers that answer NOSCRIPT; 0 = none"),
 

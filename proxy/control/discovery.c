@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "control/discovery_watch.h"
+#include "control/learner.h"
 
 #define DISCOVERY_MAGIC 0x64697363u
 
@@ -17,8 +18,18 @@ struct discovery {
     atomic_bool stop;
     size_t count;
     struct discovery_watch **watches; /* one an upstream */
+    struct learner **learners;        /* one an upstream; NULL: not to be learnt */
+    struct learnt_pool *pool;
+    discovery_publish_fn *publish;
+    void *arg;
     char scratch[64 * 1024];
 };
+
+static void step_learners(struct discovery *d)
+{
+    for (size_t i = 0; i < d->count && d->learners != NULL; i++)
+        learner_step(d->learners[i], clock_ms());
+}
 
 static void on_wake(struct loop *l)
 {
@@ -30,6 +41,7 @@ static void on_wake(struct loop *l)
     }
     for (size_t i = 0; i < d->count; i++)
         d->watches[i]->ops->step(d->watches[i]);
+    step_learners(d);
 }
 
 static void on_tick(struct loop *l)
@@ -38,6 +50,16 @@ static void on_tick(struct loop *l)
 
     for (size_t i = 0; i < d->count; i++)
         d->watches[i]->ops->tick(d->watches[i], clock_ms());
+    step_learners(d);
+}
+
+static void on_map(void *arg, size_t upstream, struct slotmap *m)
+{
+    struct discovery *d = arg;
+
+    if (d->learners != NULL)
+        learner_on_map(d->learners[upstream], m);
+    d->publish(d->arg, upstream, m);
 }
 
 static void *run(void *arg)
@@ -49,6 +71,8 @@ static void *run(void *arg)
     /* What is left of chains and blocks belongs to the thread that made it. */
     for (size_t i = 0; i < d->count; i++)
         d->watches[i]->ops->free(d->watches[i]);
+    for (size_t i = 0; i < d->count && d->learners != NULL; i++)
+        learner_free(&d->learners[i]);
     chain_thread_end();
     block_thread_end();
     return NULL;
@@ -66,8 +90,21 @@ static struct discovery_watch *new_watch(const struct discovery_site *site)
     }
 }
 
+static void start_learners(struct discovery *d, const struct discovery_site *site,
+                           discovery_commands_fn *commands)
+{
+    d->pool = learnt_pool_new();
+    d->learners = xcalloc(d->count, sizeof(*d->learners));
+    for (size_t i = 0; i < d->count; i++) {
+        struct discovery_site own = *site;
+
+        own.index = i;
+        d->learners[i] = learner_new(&own, d->pool, commands);
+    }
+}
+
 struct discovery *discovery_start(const struct config *config, discovery_publish_fn *publish,
-                                  void *arg)
+                                  discovery_commands_fn *commands, void *arg)
 {
     struct discovery *d = xcalloc(1, sizeof(*d));
     sigset_t all, before;
@@ -79,11 +116,16 @@ struct discovery *discovery_start(const struct config *config, discovery_publish
     atomic_init(&d->stop, false);
     d->count = config->upstream_count;
     d->watches = xcalloc(d->count, sizeof(*d->watches));
+    d->publish = publish;
+    d->arg = arg;
     for (size_t i = 0; i < d->count; i++) {
-        struct discovery_site site = {config,  i,  &d->loop, {d->scratch, sizeof(d->scratch)},
-                                      publish, arg};
+        struct discovery_site site = {config, i, &d->loop, {d->scratch, sizeof(d->scratch)},
+                                      on_map, d};
 
         d->watches[i] = new_watch(&site);
+        site.arg = arg;
+        if (i == 0 && commands != NULL)
+            start_learners(d, &site, commands);
     }
     /* Signals are the main thread's. */
     sigfillset(&all);
@@ -103,6 +145,14 @@ void discovery_want_refresh(struct discovery *d, size_t upstream)
         loop_wake(&d->loop);
 }
 
+void discovery_want_commands(struct discovery *d, size_t upstream)
+{
+    CHECK_MAGIC(d, DISCOVERY_MAGIC);
+    CHECK(upstream < d->count);
+    if (d->learners != NULL && learner_wish(d->learners[upstream]))
+        loop_wake(&d->loop);
+}
+
 void discovery_stop(struct discovery **discovery)
 {
     struct discovery *d = *discovery;
@@ -117,6 +167,8 @@ void discovery_stop(struct discovery **discovery)
     /* Not in its own thread: the wake-up above uses the loop until it returns. */
     loop_deinit(&d->loop);
     free(d->watches);
+    free(d->learners);
+    learnt_pool_free(&d->pool);
     d->magic = 0;
     free(d);
 }

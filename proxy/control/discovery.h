@@ -12,6 +12,7 @@
 #ifndef CONTROL_DISCOVERY_H
 #define CONTROL_DISCOVERY_H
 
+#include "command/learnt.h"
 #include "config/config.h"
 #include "topology/slotmap.h"
 
@@ -20,16 +21,23 @@ struct discovery;
 /* Called in the discovery thread with a new map; takes over one reference. */
 typedef void discovery_publish_fn(void *arg, size_t upstream, struct slotmap *m);
 
-/* Starts the thread. The configuration must outlive it. */
+/* The same with new knowledge of the servers' commands. */
+typedef void discovery_commands_fn(void *arg, size_t upstream, struct learnt *l);
+
+/* Starts the thread. The configuration must outlive it. Without `commands`, servers are not asked
+ * for theirs. */
 struct discovery *discovery_start(const struct config *config, discovery_publish_fn *publish,
-                                  void *arg);
+                                  discovery_commands_fn *commands, void *arg);
 
 /* An upstream's picture looks out of date. Any thread; many calls make one refresh. The refresh
  * that follows publishes a map with a new version even when nothing has changed: waiting requests
  * are decided by it. */
 void discovery_want_refresh(struct discovery *d, size_t upstream);
 
-/* Stops and joins the thread, frees everything. */
+/* A client sent a command that nobody knows: perhaps a server has just learnt it. Any thread. */
+void discovery_want_commands(struct discovery *d, size_t upstream);
+
+/* Stops and joins the thread, frees everything, learnt commands included: no worker may be left. */
 void discovery_stop(struct discovery **d);
 
 #endif

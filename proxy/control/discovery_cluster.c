@@ -47,8 +47,9 @@ struct discovery_watch *discovery_cluster_watch(const struct discovery_site *sit
     c->arg = site->arg;
     c->random = (clock_us() + c->index) * 2 + 1;
     c->resolver = resolver_new(c->times->resolve_ms);
-    c->env = (struct node_query_env){loop, &discovery_node_ops, c->conf->user, c->conf->password,
-                                     site->scratch};
+    c->env = (struct node_query_env){loop,          &discovery_node_ops,
+                                     c->conf->user, c->conf->password,
+                                     site->scratch, NODE_QUERY_TOPOLOGY};
     list_init(&c->nodes);
     c->use_seeds = true;
     c->judge_ms = UINT64_MAX;

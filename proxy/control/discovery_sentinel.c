@@ -296,10 +296,12 @@ struct discovery_watch *discovery_sentinel_watch(const struct discovery_site *si
     s->conf = conf;
     s->times = &site->config->topology;
     s->resolver = resolver_new(s->times->resolve_ms);
-    s->peer_env = (struct node_query_env){site->loop, &sentinel_peer_ops, conf->sentinel_user,
-                                          conf->sentinel_password, site->scratch};
-    s->server_env = (struct node_query_env){site->loop, &sentinel_server_ops, conf->user,
-                                            conf->password, site->scratch};
+    s->peer_env = (struct node_query_env){site->loop,          &sentinel_peer_ops,
+                                          conf->sentinel_user, conf->sentinel_password,
+                                          site->scratch,       NODE_QUERY_TOPOLOGY};
+    s->server_env =
+        (struct node_query_env){site->loop,     &sentinel_server_ops, conf->user,
+                                conf->password, site->scratch,        NODE_QUERY_TOPOLOGY};
     s->started_ms = clock_ms();
     list_init(&s->peers);
     ev_timer_init(&s->probe_timer, on_probe, 0, s->times->probe_ms / 1000.0);

@@ -7,7 +7,6 @@
 #include "resp/write.h"
 
 #define QUERY_MAGIC 0x71756572u
-#define QUERY_NAME "keyway-topology"
 /* AUTH, SETNAME and at most four others once each; a power of two. */
 #define IN_FLIGHT_MAX 8u
 
@@ -37,8 +36,9 @@ static const char *const question_args[][3] = {
     [QUESTION_SENTINEL_MASTER] = {"SENTINEL", "MASTER", NULL},
     [QUESTION_SENTINEL_REPLICAS] = {"SENTINEL", "REPLICAS", NULL},
     [QUESTION_SENTINEL_SENTINELS] = {"SENTINEL", "SENTINELS", NULL},
+    [QUESTION_COMMANDS] = {"COMMAND", NULL},
+    [QUESTION_COMMAND_NAMES] = {"COMMAND", "LIST", NULL},
 };
-static const char *const setname_args[] = {"CLIENT", "SETNAME", QUERY_NAME, NULL};
 
 static void put(struct node_query *q, enum node_question what, const char *const *args)
 {
@@ -192,6 +192,7 @@ struct node_query *node_query_open(const struct node_query_env *env, const struc
     struct node_query *q = xcalloc(1, sizeof(*q));
     const char *auth[] = {"AUTH", env->user != NULL ? env->user : env->password,
                           env->user != NULL ? env->password : NULL, NULL};
+    const char *setname[] = {"CLIENT", "SETNAME", env->name, NULL};
 
     q->magic = QUERY_MAGIC;
     q->env = env;
@@ -207,7 +208,7 @@ struct node_query *node_query_open(const struct node_query_env *env, const struc
     CHECK(q->reader != NULL);
     if (env->password != NULL)
         put(q, QUESTION_AUTH, auth);
-    put(q, QUESTION_SETNAME, setname_args);
+    put(q, QUESTION_SETNAME, setname);
     return q;
 }
 

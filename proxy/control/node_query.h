@@ -27,7 +27,12 @@ enum node_question {
     QUESTION_SENTINEL_MASTER,
     QUESTION_SENTINEL_REPLICAS,
     QUESTION_SENTINEL_SENTINELS,
+    QUESTION_COMMANDS,      /* COMMAND */
+    QUESTION_COMMAND_NAMES, /* COMMAND LIST */
 };
+
+/* The name of connections that ask who owns what. */
+#define NODE_QUERY_TOPOLOGY "keyway-topology"
 
 struct node_query;
 
@@ -46,6 +51,7 @@ struct node_query_env {
     const struct node_query_ops *ops;
     const char *user, *password; /* NULL: none */
     struct span scratch;         /* where bytes are read to; used within one callback only */
+    const char *name;            /* of the connections, in CLIENT LIST */
 };
 
 /* Starts connecting. NULL with errno when that fails at once. */

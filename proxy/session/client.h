@@ -19,6 +19,7 @@ enum client_hold {
     HOLD_PIPELINE = 1 << 2, /* client.max_pipeline or client.max_inflight_bytes */
     HOLD_OUTPUT = 1 << 3,   /* client.output_pause */
     HOLD_PAUSE = 1 << 4,    /* CLIENT PAUSE */
+    HOLD_LEARNING = 1 << 5, /* the servers have not told their commands yet */
 };
 
 /* CLIENT REPLY. The lowest bit: the command at hand gets no reply. */
@@ -71,7 +72,7 @@ struct client {
     bool subscribed : 1;    /* RESP2, and it listens to channels: few commands are allowed */
     bool monitors : 1;      /* MONITOR: it gets the servers' lines, and may not use keys */
     uint8_t reply_mode : 2; /* enum reply_mode */
-    uint16_t last_command;  /* its row in command_table */
+    uint16_t last_command;  /* its row's number */
     uint16_t wrote;         /* node.mark of masters that took a write since WAIT got its number */
     uint32_t stored_kib;    /* replies that wait for their turn, each rounded up */
     struct stream stream;

@@ -82,7 +82,7 @@ size_t client_line(struct client *c, char line[CLIENT_LINE_MAX])
                  c->env->profiles.profiles[c->profile].db, s != NULL ? s->count[CHANNEL_PLAIN] : 0,
                  s != NULL ? s->count[CHANNEL_PATTERN] : 0, s != NULL ? s->count[CHANNEL_SHARD] : 0,
                  transaction_commands(c), partial, c->queued, out, sizeof(*c) + partial + out,
-                 command_table[c->last_command].name, client_user(c), c->proto,
+                 learnt_name(c->up->learnt, c->last_command), client_user(c), c->proto,
                  or_empty(names->lib_name), or_empty(names->lib_ver));
     return MIN((size_t)n, (size_t)CLIENT_LINE_MAX - 1);
 }

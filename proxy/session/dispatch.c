@@ -8,6 +8,7 @@
 #include "session/client_pause.h"
 #include "session/error.h"
 #include "session/forward.h"
+#include "session/learning.h"
 #include "session/local.h"
 #include "session/monitor.h"
 #include "session/pubsub.h"
@@ -354,6 +355,9 @@ static inline enum dispatch_result dispatch(struct client *c, const struct resp_
     enum dispatch_result taken;
 
     METRIC_ADD(&c->env->metrics, requests, 1);
+    if (UNLIKELY(cmd == NULL || cmd->route == ROUTE_CONTAINER) && !is_http(r) &&
+        !learning_find(c, r, &cmd))
+        return DISPATCH_WAIT;
     if (UNLIKELY(c->pause_writes) && client_pause_holds(c, cmd))
         return DISPATCH_WAIT;
     if (UNLIKELY(c->in_multi) && transaction_takes(c, cmd, r, &taken))
@@ -365,10 +369,10 @@ static inline enum dispatch_result dispatch(struct client *c, const struct resp_
         client_doom(c);
         return DISPATCH_DONE;
     }
-    c->last_command = (uint16_t)(cmd - command_table);
+    c->last_command = cmd->number;
     if (UNLIKELY(cmd->route == ROUTE_CONTAINER))
         return unknown_subcommand(c, cmd, r);
-    if (UNLIKELY(!command_arity_ok(cmd, r->argc)))
+    if (UNLIKELY(!command_arity_ok(cmd, r->argc)) && !learnt_arity_ok(c->up->learnt, cmd, r->argc))
         return wrong_arity(c, cmd);
     if (UNLIKELY(c->subscribed) && pubsub_refuses(c, cmd))
         return DISPATCH_DONE;
@@ -390,6 +394,10 @@ static inline enum dispatch_result dispatch(struct client *c, const struct resp_
         return dispatch_is_guarded(c, cmd) ? reply_error(c, cmd, ERROR_GUARDED)
                                            : local_dispatch(c, cmd, r);
     default:
+        if (command_is_learnt(cmd)) {
+            learning_refuse(c, cmd);
+            return DISPATCH_DONE;
+        }
         if (c->up->single && single_forwards(cmd))
             return dispatch_any(c, cmd, r, block);
         return dispatch_refused(c, cmd, " is not supported yet");

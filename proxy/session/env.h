@@ -30,6 +30,8 @@ struct session_env;
 struct session_hooks {
     /* The picture of an upstream is out of date; many calls make one refresh. */
     void (*want_refresh)(struct session_env *env, size_t upstream);
+    /* A client sent a command that is not known: perhaps the servers have learnt it just now. */
+    void (*want_commands)(struct session_env *env, size_t upstream);
     /* Runs fn for every worker's environment, in its own thread, then done in this thread; fn
      * appends what it has to text. For the rare commands that look at all clients. */
     void (*gather)(struct session_env *env, struct gather *g);

@@ -21,6 +21,7 @@ static const struct known_refusal known[] = {
      REFUSAL_MASTERDOWN},
     {"READONLY You can't write against a read only replica.", REFUSAL_READONLY},
     {"NOSCRIPT No matching script. Please use EVAL.", REFUSAL_NOSCRIPT},
+    {"NOSCRIPT No matching script.", REFUSAL_NOSCRIPT}, /* Valkey 8 */
 };
 
 static bool starts_with(const char *p, size_t n, const char *word)

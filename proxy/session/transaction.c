@@ -306,7 +306,7 @@ bool transaction_takes(struct client *c, const struct command *cmd, const struct
     struct transaction *t = c->extra->transaction;
 
     if (cmd != NULL)
-        c->last_command = (uint16_t)(cmd - command_table);
+        c->last_command = cmd->number;
     if (is_exec(cmd)) {
         if (!command_arity_ok(cmd, r->argc)) {
             transaction_end(c);
@@ -316,7 +316,8 @@ bool transaction_takes(struct client *c, const struct command *cmd, const struct
         *result = on_exec(c, cmd);
         return true;
     }
-    if (cmd == NULL || cmd->route == ROUTE_CONTAINER || !command_arity_ok(cmd, r->argc)) {
+    if (cmd == NULL || cmd->route == ROUTE_CONTAINER ||
+        (!command_arity_ok(cmd, r->argc) && !learnt_arity_ok(c->up->learnt, cmd, r->argc))) {
         fail(t);
         return false;
     }

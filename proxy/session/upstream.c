@@ -59,6 +59,7 @@ void upstream_free(struct upstream **p)
         node_free(&n);
     }
     slotmap_unref(&u->map);
+    learnt_unref(&u->learnt);
     free(u->map_nodes);
     free(u->numbered);
     free(u);

@@ -9,6 +9,7 @@
 #ifndef SESSION_UPSTREAM_H
 #define SESSION_UPSTREAM_H
 
+#include "command/learnt.h"
 #include "session/env.h"
 
 struct upstream {
@@ -28,6 +29,7 @@ struct upstream {
     uint16_t route[SLOT_COUNT];       /* numbers, and not pointers: it stays in the near caches */
     uint32_t slot_epoch[SLOT_COUNT];  /* when the route last changed */
     uint8_t unstable[SLOT_COUNT / 8]; /* has answered ASK or TRYAGAIN, or the map says so */
+    struct learnt *learnt;            /* commands beyond the table; NULL: not told yet */
     struct hub *hub;     /* NULL until a channel is listened to, here or in another worker */
     struct waits *waits; /* NULL until a client asks for WAIT */
     struct monitor_hub *monitors; /* NULL until a client asks for MONITOR */

@@ -6,6 +6,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "session/learning.h"
 #include "session/redirect.h"
 
 static struct worker *worker_of(struct session_env *env)
@@ -20,6 +21,13 @@ static void want_refresh(struct session_env *env, size_t upstream)
     struct workers *ws = worker_of(env)->all;
 
     ws->hooks.want_refresh(ws->hooks.arg, upstream);
+}
+
+static void want_commands(struct session_env *env, size_t upstream)
+{
+    struct workers *ws = worker_of(env)->all;
+
+    ws->hooks.want_commands(ws->hooks.arg, upstream);
 }
 
 static void visit(struct mail *m, void *owner)
@@ -61,6 +69,7 @@ static void gather(struct session_env *env, struct gather *g)
 
 static const struct session_hooks session_hooks = {
     .want_refresh = want_refresh,
+    .want_commands = want_commands,
     .gather = gather,
 };
 
@@ -138,11 +147,14 @@ static void begin_drain(struct mail *m, void *owner)
 
 /* --- the loop --- */
 
-static void adopt_maps(struct worker *w)
+static void adopt_news(struct worker *w)
 {
     for (size_t i = 0; i < w->env.upstream_count; i++) {
         struct slotmap *m = atomic_exchange(&w->new_maps[i], NULL);
+        struct learnt *l = atomic_exchange(&w->new_commands[i], NULL);
 
+        if (l != NULL)
+            learning_adopt(w->env.upstreams[i], l);
         if (m != NULL) {
             upstream_adopt(w->env.upstreams[i], m);
             redirect_wake(&w->env);
@@ -154,7 +166,7 @@ static void on_wake(struct loop *l)
 {
     struct worker *w = l->owner;
 
-    adopt_maps(w);
+    adopt_news(w);
     mailbox_drain(&w->box, w);
 }
 
@@ -207,6 +219,7 @@ static void worker_init(struct workers *ws, struct worker *w, unsigned number, c
     w->loop.on_tick = on_tick;
     mailbox_init(&w->box, &w->loop);
     w->new_maps = xcalloc(ws->config->upstream_count, sizeof(*w->new_maps));
+    w->new_commands = xcalloc(ws->config->upstream_count, sizeof(*w->new_commands));
     w->env = (struct session_env){
         .loop = &w->loop,
         .config = ws->config,
@@ -295,6 +308,17 @@ void workers_publish(struct workers *ws, size_t upstream, struct slotmap *m)
     slotmap_unref(&m);
 }
 
+void workers_publish_commands(struct workers *ws, size_t upstream, struct learnt *l)
+{
+    for (size_t i = 0; i < ws->count; i++) {
+        struct learnt *old = atomic_exchange(&ws->list[i].new_commands[upstream], learnt_ref(l));
+
+        learnt_unref(&old);
+        loop_wake(&ws->list[i].loop);
+    }
+    learnt_unref(&l);
+}
+
 void workers_stop(struct workers *ws)
 {
     for (size_t i = 0; i < ws->count; i++) {
@@ -313,10 +337,13 @@ static void worker_deinit(struct worker *w, size_t upstreams)
     mailbox_deinit(&w->box);
     for (size_t i = 0; i < upstreams; i++) {
         struct slotmap *m = atomic_exchange(&w->new_maps[i], NULL);
+        struct learnt *l = atomic_exchange(&w->new_commands[i], NULL);
 
         slotmap_unref(&m);
+        learnt_unref(&l);
     }
     free(w->new_maps);
+    free(w->new_commands);
     loop_deinit(&w->loop);
 }
 

@@ -21,16 +21,18 @@ struct worker {
     struct mailbox box;
     pthread_t thread;
     char name[16];
-    uint64_t given;                      /* clients handed over; main's thread only */
-    _Atomic(struct slotmap *) *new_maps; /* one inbox an upstream: the latest wins */
-    struct client_mail *early;           /* clients that came before the servers were known */
+    uint64_t given;                         /* clients handed over; main's thread only */
+    _Atomic(struct slotmap *) *new_maps;    /* one inbox an upstream: the latest wins */
+    _Atomic(struct learnt *) *new_commands; /* the same for what servers tell of commands */
+    struct client_mail *early;              /* clients that came before the servers were known */
     bool draining;
     uint64_t drain_deadline_ms;
 };
 
 /* What workers need from above. */
 struct workers_hooks {
-    void (*want_refresh)(void *arg, size_t upstream); /* any worker's thread */
+    void (*want_refresh)(void *arg, size_t upstream);  /* any worker's thread */
+    void (*want_commands)(void *arg, size_t upstream); /* any worker's thread */
     void *arg;
 };
 
@@ -55,6 +57,9 @@ unsigned workers_clients(const struct workers *ws);
 
 /* A new map for all workers; takes over one reference. Any thread. */
 void workers_publish(struct workers *ws, size_t upstream, struct slotmap *m);
+
+/* New knowledge of an upstream's commands; the same. */
+void workers_publish_commands(struct workers *ws, size_t upstream, struct learnt *l);
 
 /* Workers answer what they have, for at most config->shutdown_timeout_ms, and end; joins them. */
 void workers_stop(struct workers *ws);

@@ -8,8 +8,8 @@ import unittest
 from harness.case import Case, Setup
 from harness.proxy import STANDIN, BINARY, Proxy
 from harness.resp import OK, PONG, Conn, Error, Map
-from harness.servers import (Server, die_with_parent, free_port, key_slot, scratch, tag_of_slot,
-                             wait_until)
+from harness.servers import (PROGRAM, Server, die_with_parent, free_port, key_slot, scratch,
+                             tag_of_slot, wait_until)
 
 setup = Setup()
 
@@ -207,7 +207,7 @@ class SentinelProcess:
         with open(path, "w") as f:
             f.write("port %d\ndir %s\nsentinel monitor mymaster 127.0.0.1 %d 1\n" % (
                 self.port, folder, self.master.port))
-        self.process = subprocess.Popen(["redis-server", path, "--sentinel"],
+        self.process = subprocess.Popen([PROGRAM, path, "--sentinel"],
                                         stdout=subprocess.DEVNULL, preexec_fn=die_with_parent)
         wait_until("the Sentinel answers", self.up, 20)
 

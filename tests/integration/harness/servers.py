@@ -1,4 +1,4 @@
-"""redis-server processes on free loopback ports: single servers and clusters.
+"""redis-server (or valkey-server) processes on free loopback ports: single servers and clusters.
 
 Every process is started by this module, in a scratch folder, is stopped by its pid, and dies with
 the test process (PR_SET_PDEATHSIG), so that nothing outlives a run. Start processes from the main
@@ -18,6 +18,9 @@ import tempfile
 import time
 
 from .resp import Conn, Error, OK, encode, show
+
+# The servers behind the proxy, and those it is compared with.
+PROGRAM = os.environ.get("KEYWAY_TEST_SERVER") or "redis-server"
 
 SLOTS = 16384
 BUS = 10000  # a node's cluster bus listens this far above its port
@@ -150,7 +153,7 @@ def wait_until(what, predicate, timeout=20.0, step=0.02):
 # -- one server --------------------------------------------------------------------------------
 
 class Server:
-    """One redis-server process. `args` are extra "--option value" words."""
+    """One process of PROGRAM. `args` are extra "--option value" words."""
 
     def __init__(self, port=None, args=(), cluster=False, node_timeout=2000, conf_text=None):
         self.port = port or free_port()
@@ -166,7 +169,7 @@ class Server:
                 f.write(conf_text)
 
     def start(self, wait=True):
-        argv = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", self.dir,
+        argv = [PROGRAM, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", self.dir,
                 "--save", "", "--appendonly", "no", "--logfile", self.log_path,
                 "--enable-debug-command", "yes", "--repl-diskless-sync-delay", "0",
                 "--repl-ping-replica-period", "1", "--databases", "16", "--proto-max-bulk-len",
@@ -188,8 +191,8 @@ class Server:
     def wait_up(self, timeout=20.0):
         def answers():
             if self.proc.poll() is not None:
-                raise AssertionError("redis-server on %d ended with %s: %s" % (
-                    self.port, self.proc.returncode, self.log_tail()))
+                raise AssertionError("%s on %d ended with %s: %s" % (
+                    PROGRAM, self.port, self.proc.returncode, self.log_tail()))
             try:
                 with Conn(self.port, timeout=1.0) as c:
                     return not (isinstance(c.cmd("PING"), Error) and
@@ -198,7 +201,7 @@ class Server:
                 return False
             except Exception:
                 return False
-        wait_until("redis-server on %d answers PING" % self.port, answers, timeout)
+        wait_until("%s on %d answers PING" % (PROGRAM, self.port), answers, timeout)
 
     def log_tail(self, size=2000):
         try:
@@ -529,7 +532,7 @@ class Sentinel(Server):
             f.write("port %d\ndir %s\nlogfile %s\n%s" % (self.port, self.dir, self.log_path, conf))
 
     def start(self, wait=True):
-        argv = ["redis-server", self.conf_path, "--sentinel"] + self.args
+        argv = [PROGRAM, self.conf_path, "--sentinel"] + self.args
         self.proc = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT,
                                      stdin=subprocess.DEVNULL, preexec_fn=die_with_parent)
         atexit.register(self.stop)

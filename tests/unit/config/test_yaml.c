@@ -202,11 +202,11 @@ static void test_bad_keys(void)
     refused("upstreams:\n  a: {cluster: [h:1]}\n  a: {cluster: [h:1]}\n",
             "f.yaml:3: upstreams.a: given twice, first in line 2");
     refused("client: {[a]: 1}", "f.yaml:1: client.?: a key that is not text; expected a name");
-    refused("\"a\\nb\": 1",
-            "f.yaml:1: a?b: there is no such key; expected one of workers, "
-            "memory_max, shutdown_timeout, split_multikey, admin_commands, scripts_max_bytes, "
-            "listeners, upstreams, "
-            "log, client, backend, topology");
+    refused("\"a\\nb\": 1", "f.yaml:1: a?b: there is no such key; expected one of workers, "
+                            "memory_max, shutdown_timeout, split_multikey, admin_commands, "
+                            "learn_commands, scripts_max_bytes, "
+                            "listeners, upstreams, "
+                            "log, client, backend, topology");
     refused("client: 5\n", "f.yaml:1: client: expected keys with values");
     refused("listeners: {address: a:1}\n",
             "f.yaml:1: listeners: expected a list of 1 to 64 entries with address");
