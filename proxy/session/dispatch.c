@@ -354,7 +354,7 @@ static inline enum dispatch_result dispatch(struct client *c, const struct resp_
     enum dispatch_result taken;
 
     METRIC_ADD(&c->env->metrics, requests, 1);
-    if (UNLIKELY(c->pause_writes) && client_pause_holds(c, cmd))
+    if (UNLIKELY(c->pause_writes) && client_pause_holds(c, cmd, r))
         return DISPATCH_WAIT;
     if (UNLIKELY(c->in_multi) && transaction_takes(c, cmd, r, &taken))
         return taken;
