@@ -5,7 +5,6 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
-#include "resp/number.h"
 #include "resp/write.h"
 
 #define MAX_SECTION_NAME 128 /* no server has a longer one: it selects nothing */
@@ -99,15 +98,10 @@ static void set_server(struct info_text *t, const struct client *c)
 /* The servers' own clients are this proxy's connections, and those of others. */
 static void set_clients(struct info_text *t, const struct client *c, const struct metrics *sum)
 {
-    const char *blocked = info_text_get(t, "Clients", "blocked_clients");
-    int64_t at_servers = 0;
-
-    if (blocked != NULL && resp_parse_int(blocked, strlen(blocked), &at_servers))
-        info_text_set(t, "Clients", "blocked_clients", "%" PRIu64,
-                      (uint64_t)at_servers + METRIC_GET(sum, paused));
     info_text_set(t, "Clients", "connected_clients", "%" PRIu64, METRIC_GET(sum, clients));
     info_text_set(t, "Clients", "blocked_clients", "%" PRIu64, METRIC_GET(sum, blocked));
     info_text_set(t, "Clients", "maxclients", "%u", c->env->config->client.max_clients);
+    info_text_set(t, "Clients", "blocked_clients", "%" PRIu64, METRIC_GET(sum, paused));
 }
 
 void info_own_identity(struct info_text *t, const struct client *c, const struct info_wanted *w)
