@@ -327,8 +327,11 @@ static enum dispatch_result dispatch_keys(struct client *c, const struct command
 static enum dispatch_result dispatch_all(struct client *c, const struct command *cmd,
                                          const struct resp_request *r, struct block *block)
 {
-    if (c->up->single)
+    if (c->up->single) {
+        if ((cmd->flags & CMD_NOSCRIPT) != 0)
+            scripts_see_all(c, cmd, r);
         return dispatch_any(c, cmd, r, block);
+    }
     if (c->head != NULL && c->head->epoch != c->up->epoch && dispatch_barrier(c))
         return DISPATCH_WAIT;
     if (UNLIKELY(r->len > c->env->config->backend.large_request)) {
