@@ -327,6 +327,8 @@ static enum dispatch_result dispatch_keys(struct client *c, const struct command
 static enum dispatch_result dispatch_all(struct client *c, const struct command *cmd,
                                          const struct resp_request *r, struct block *block)
 {
+    if (UNLIKELY((cmd->flags & CMD_GUARDED) != 0) && config_set_refuses(c, cmd, r))
+        return DISPATCH_DONE;
     if (c->up->single) {
         if ((cmd->flags & CMD_NOSCRIPT) != 0)
             scripts_see_all(c, cmd, r);

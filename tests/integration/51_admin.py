@@ -256,6 +256,19 @@ class Guarded(Case):
             with setup.oracle.conn() as o:
                 self.matches_oracle(c, o, "CONFIG HELP")
 
+    def test_config_set_of_the_proxys_own(self):
+        """What CONFIG GET tells of the proxy cannot be set: it would look set, and is not."""
+        names = ("bind", "PORT", "maxclients", "timeout", "tcp-keepalive", "proto-max-bulk-len")
+        before = each_master("CONFIG", "GET", *names)
+        with admin.conn() as c:
+            for name in names:
+                self.expect_error(
+                    c, ["CONFIG", "SET", "maxmemory-samples", "9", name, "70"],
+                    "ERR KEYWAY CONFIG SET failed (possibly related to argument '%s') - it is the "
+                    "proxy's own, set in its configuration" % name)
+            self.expect(c, "CONFIG SET maxmemory-samples 5", OK)
+        self.assertEqual(before, each_master("CONFIG", "GET", *names))
+
     def test_acl(self):
         with admin.conn() as c, setup.oracle.conn() as o:
             self.expect(c, "ACL WHOAMI", b"default")
