@@ -26,7 +26,9 @@ HANDLER(ACL_WHOAMI)
 enum debug_way {
     DEBUG_ALL, /* all masters: the first error, else the first answer */
     DEBUG_ANY,
-    DEBUG_KEY, /* argument 2 */
+    DEBUG_KEY,    /* argument 2 */
+    DEBUG_KEYS,   /* from argument 2 on, of one slot */
+    DEBUG_DIGEST, /* all masters: one of the whole dataset */
 };
 
 /* What is not here stops or crashes servers, or means something else in each of them. */
@@ -37,6 +39,8 @@ static const struct {
     {"change-repl-id", DEBUG_ALL},
     {"config-rewrite-force-all", DEBUG_ALL},
     {"dict-resizing", DEBUG_ALL},
+    {"digest", DEBUG_DIGEST},
+    {"digest-value", DEBUG_KEYS},
     {"help", DEBUG_ANY},
     {"htstats-key", DEBUG_KEY},
     {"listpack", DEBUG_KEY},
@@ -70,26 +74,82 @@ static void finish_same(struct client *c, struct request *parent, struct chain *
     chain_append(out, request_reply(answer), answer->reply_len);
 }
 
+static int hex_value(char c)
+{
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* A server's digest is those of its keys and of each database that has some, xor-ed. Behind several
+ * masters there is only database 0: its own digest counts once, not once a master. */
+static void finish_digest(struct client *c, struct request *parent, struct chain *out)
+{
+    static const char db_0[] = "aa3098f3aae94baac14e3b8b8dcae989af93f6a2",
+                      hex[] = "0123456789abcdef";
+    enum {
+        LEN = sizeof(db_0) - 1
+    };
+    char sum[LEN] = {0}, text[LEN + 1] = "";
+    unsigned with_keys = 0;
+
+    for (const struct request *p = parent->scatter->parts; p != NULL; p = p->next) {
+        const char *digest = request_reply(p) + 1;
+        int any = 0;
+
+        if (c->up->single || p->reply_len != 1 + LEN + 2 || digest[-1] != '+') {
+            finish_same(c, parent, out);
+            return;
+        }
+        for (unsigned i = 0; i < LEN; i++) {
+            any |= hex_value(digest[i]);
+            sum[i] ^= (char)hex_value(digest[i]);
+        }
+        with_keys += any != 0;
+    }
+    for (unsigned i = 0; i < LEN; i++)
+        text[i] =
+            hex[(sum[i] ^ (with_keys > 0 && with_keys % 2 == 0 ? hex_value(db_0[i]) : 0)) & 15];
+    resp_write_simple(out, text);
+}
+
+static bool in_one_slot(const struct client *c, const struct resp_request *r, uint32_t first)
+{
+    uint16_t slot = key_slot(resp_arg_ptr(r, first), resp_arg_len(r, first));
+
+    for (uint32_t i = first + 1; i < r->argc && c->up->map->sharded; i++)
+        if (key_slot(resp_arg_ptr(r, i), resp_arg_len(r, i)) != slot)
+            return false;
+    return true;
+}
+
+static void debug_send(struct client *c, const struct command *cmd, const struct resp_request *r,
+                       enum debug_way way)
+{
+    struct request *parent =
+        scatter_open(c, cmd, way == DEBUG_DIGEST ? finish_digest : finish_same, NULL);
+    uint16_t slot = way == DEBUG_KEY || way == DEBUG_KEYS
+                        ? key_slot(resp_arg_ptr(r, 2), resp_arg_len(r, 2))
+                        : dispatch_any_slot(c);
+
+    if (way == DEBUG_ALL || way == DEBUG_DIGEST)
+        scatter_add_masters(c, parent, r->base, r->len);
+    else
+        scatter_add(c, parent, slot, r->base, r->len);
+    scatter_close(c, parent);
+}
+
 HANDLER(DEBUG)
 {
-    struct request *parent;
-
     for (size_t i = 0; i < ARRAY_LEN(debug_ways); i++) {
         enum debug_way way = debug_ways[i].way;
 
         if (!resp_arg_is(r, 1, debug_ways[i].name))
             continue;
-        if (way == DEBUG_KEY && r->argc < 3)
+        if ((way == DEBUG_KEY || way == DEBUG_KEYS) && r->argc < 3)
             way = DEBUG_ANY; /* a server words the error */
-        parent = scatter_open(c, cmd, finish_same, NULL);
-        if (way == DEBUG_ALL)
-            scatter_add_masters(c, parent, r->base, r->len);
-        else if (way == DEBUG_ANY)
-            scatter_add(c, parent, dispatch_any_slot(c), r->base, r->len);
+        if (way == DEBUG_KEYS && !in_one_slot(c, r, 2))
+            error_write(out, ERROR_CROSSSLOT);
         else
-            scatter_add(c, parent, key_slot(resp_arg_ptr(r, 2), resp_arg_len(r, 2)), r->base,
-                        r->len);
-        scatter_close(c, parent);
+            debug_send(c, cmd, r, way);
         return;
     }
     resp_write_error(out, "ERR KEYWAY DEBUG %.*s is not supported",

@@ -6,6 +6,7 @@
 #include "session/client_gather.h"
 #include "session/error.h"
 #include "session/local.h"
+#include "session/scripts.h"
 
 struct client_pause {
     struct session_env *env;
@@ -28,13 +29,70 @@ void client_pause_join(struct client *c)
         client_hold(c, HOLD_PAUSE);
 }
 
-bool client_pause_holds(struct client *c, const struct command *cmd)
+/* The first line of a script: "#!lua flags=no-writes,allow-stale". */
+static bool says_no_writes(const char *body, uint32_t len)
 {
-    if (cmd == NULL || ((cmd->flags & (CMD_WRITE | CMD_MAY_REPLICATE)) == 0 &&
-                        !(cmd->local == LOCAL_EXEC && c->in_multi)))
+    static const char option[] = " flags=", flag[] = "no-writes";
+    const char *end = memchr(body, '\n', len);
+    const char *at;
+
+    end = end != NULL ? end : body + len;
+    if (len < 2 || memcmp(body, "#!", 2) != 0)
+        return false;
+    at = memmem(body, (size_t)(end - body), option, sizeof(option) - 1);
+    for (at = at != NULL ? at + sizeof(option) - 1 : end; at < end && *at != ' ';) {
+        const char *word = at;
+
+        while (at < end && *at != ',' && *at != ' ' && *at != '\r')
+            at++;
+        if ((size_t)(at - word) == sizeof(flag) - 1 && memcmp(word, flag, sizeof(flag) - 1) == 0)
+            return true;
+        if (at < end && *at != ' ')
+            at++;
+    }
+    return false;
+}
+
+/* A script that tells in its first line that it only reads. Of a function we do not know it. */
+static bool only_reads(struct client *c, const struct command *cmd, const struct resp_request *r)
+{
+    struct script script;
+
+    if ((cmd->flags & CMD_SCRIPT) == 0)
+        return false;
+    if (strcmp(cmd->name, "eval") == 0)
+        return says_no_writes(resp_arg_ptr(r, 1), resp_arg_len(r, 1));
+    return strcmp(cmd->name, "evalsha") == 0 &&
+           scripts_find(c->env->scripts, resp_arg_ptr(r, 1), resp_arg_len(r, 1), &script) &&
+           says_no_writes(script.body, script.len);
+}
+
+bool client_pause_holds(struct client *c, const struct command *cmd, const struct resp_request *r)
+{
+    if (cmd == NULL || !command_arity_ok(cmd, r->argc) || only_reads(c, cmd, r) ||
+        ((cmd->flags & (CMD_WRITE | CMD_MAY_REPLICATE)) == 0 &&
+         !(cmd->local == LOCAL_EXEC && c->in_multi)))
         return false;
     client_hold(c, HOLD_PAUSE);
     return true;
+}
+
+static void set_paused(struct session_env *env, uint64_t n)
+{
+    METRIC_ADD(&env->metrics, paused, n - METRIC_GET(&env->metrics, paused));
+}
+
+void client_pause_tick(struct session_env *env)
+{
+    struct list_node *at, *tmp;
+    uint64_t n = 0;
+
+    LIST_FOREACH (at, tmp, &env->clients) {
+        const struct client *c = CONTAINER_OF(at, struct client, link);
+
+        n += (c->hold & HOLD_PAUSE) != 0 && c->partial != NULL;
+    }
+    set_paused(env, n);
 }
 
 void client_pause_end(struct session_env *env)
@@ -45,6 +103,7 @@ void client_pause_end(struct session_env *env)
     if (p == NULL)
         return;
     env->pause = NULL;
+    set_paused(env, 0);
     ev_timer_stop(env->loop->ev, &p->timer);
     free(p);
     LIST_FOREACH (at, tmp, &env->clients) {

@@ -10,7 +10,10 @@
 #include "session/client.h"
 
 /* c->pause_writes is set: true when cmd (NULL: unknown) has to wait; HOLD_PAUSE is then set. */
-bool client_pause_holds(struct client *c, const struct command *cmd);
+bool client_pause_holds(struct client *c, const struct command *cmd, const struct resp_request *r);
+
+/* Counts the clients of this worker that wait (metrics.paused), for INFO's blocked_clients. */
+void client_pause_tick(struct session_env *env);
 
 /* A client that comes during a pause. */
 void client_pause_join(struct client *c);

@@ -328,8 +328,13 @@ static enum dispatch_result dispatch_keys(struct client *c, const struct command
 static enum dispatch_result dispatch_all(struct client *c, const struct command *cmd,
                                          const struct resp_request *r, struct block *block)
 {
-    if (c->up->single)
+    if (UNLIKELY((cmd->flags & CMD_GUARDED) != 0) && config_set_refuses(c, cmd, r))
+        return DISPATCH_DONE;
+    if (c->up->single) {
+        if ((cmd->flags & CMD_NOSCRIPT) != 0)
+            scripts_see_all(c, cmd, r);
         return dispatch_any(c, cmd, r, block);
+    }
     if (c->head != NULL && c->head->epoch != c->up->epoch && dispatch_barrier(c))
         return DISPATCH_WAIT;
     if (UNLIKELY(r->len > c->env->config->backend.large_request)) {
@@ -358,7 +363,7 @@ static inline enum dispatch_result dispatch(struct client *c, const struct resp_
     if (UNLIKELY(cmd == NULL || cmd->route == ROUTE_CONTAINER) && !is_http(r) &&
         !learning_find(c, r, &cmd))
         return DISPATCH_WAIT;
-    if (UNLIKELY(c->pause_writes) && client_pause_holds(c, cmd))
+    if (UNLIKELY(c->pause_writes) && client_pause_holds(c, cmd, r))
         return DISPATCH_WAIT;
     if (UNLIKELY(c->in_multi) && transaction_takes(c, cmd, r, &taken))
         return taken;

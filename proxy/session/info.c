@@ -2,9 +2,10 @@
  * info.c - INFO: who asks the masters, and who only waits for the answer.
  *
  * Libraries send INFO on every connect, so a reconnecting fleet would multiply it by the number of
- * masters. Clients that want the same sections at the same time share one answer: the first one's
- * scatter asks, those of the others have no parts and end when the answer is there. A master that
- * cannot be reached is left out rather than waited for.
+ * masters. Clients that want the same sections at the same time share one answer: one's scatter
+ * asks, those of the others have no parts and end when the answer is there. Only those share it who
+ * came before the masters were asked: whoever comes later may have changed what they would tell,
+ * and waits for the next round. A master that cannot be reached is left out rather than waited for.
  */
 #include "session/info.h"
 
@@ -17,22 +18,23 @@
 #include "session/local.h"
 #include "session/scatter.h"
 
-#define FRESH_MS 100
-#define MAX_ANSWERS 64       /* that nobody waits for */
-#define MAX_NAMES 128        /* sections in one request */
-#define MAX_SECTION_NAME 128 /* no server has a longer one: it selects nothing */
+#define SPACING_MS 10  /* between the begins of two rounds for the same sections */
+#define MAX_ANSWERS 64 /* kept for their asked_ms only */
+#define MAX_NAMES 128  /* sections in one request */
 
+/* What is asked for, and this round's answer to it. */
 struct info_answer {
     struct list_node link;      /* cache's answers, the oldest first */
-    struct list_node waiters;   /* struct info_waiter.link */
+    struct list_node waiters;   /* struct info_waiter.link: of this round */
+    struct list_node later;     /* of the next, they came when this one was under way */
     struct info_waiter *leader; /* the one whose parts are under way; NULL: none */
     struct info_cache *cache;
     struct upstream *up;
     uint16_t listener, profile;
     struct info_wanted wanted;
     bool done, error;
-    uint64_t done_ms;
-    char *text; /* when done: INFO's text, or an error as a server sent it */
+    uint64_t asked_ms; /* when the last round began; 0: none did */
+    char *text;        /* when done: INFO's text, or an error as a server sent it */
     size_t len;
     uint32_t key_len;
     char key[]; /* the request to the servers */
@@ -51,6 +53,7 @@ struct info_cache {
     struct list_node answers;
     size_t count;
     struct loop_task task; /* ends waiters whose answer is there, replaces a leader that left */
+    struct ev_timer timer; /* runs the task when a round may begin that came too soon */
 };
 
 /* --- the answers --- */
@@ -69,6 +72,7 @@ static struct info_answer *answer_new(struct info_cache *cache, const struct cli
     a->key_len = key_len;
     memcpy(a->key, key, key_len);
     list_init(&a->waiters);
+    list_init(&a->later);
     list_push(&cache->answers, &a->link);
     cache->count++;
     return a;
@@ -82,9 +86,12 @@ static void answer_free(struct info_answer *a)
     free(a);
 }
 
-static bool is_fresh(const struct info_answer *a)
+/* Milliseconds until its next round may begin. */
+static uint64_t round_in_ms(const struct info_answer *a)
 {
-    return clock_ms() - a->done_ms < FRESH_MS;
+    uint64_t past = clock_ms() - a->asked_ms;
+
+    return a->asked_ms == 0 || past >= SPACING_MS ? 0 : SPACING_MS - past;
 }
 
 static void prune(struct info_cache *cache)
@@ -94,7 +101,8 @@ static void prune(struct info_cache *cache)
     LIST_FOREACH (at, tmp, &cache->answers) {
         struct info_answer *a = CONTAINER_OF(at, struct info_answer, link);
 
-        if (list_empty(&a->waiters) && (!a->done || !is_fresh(a) || cache->count > MAX_ANSWERS))
+        if (list_empty(&a->waiters) && list_empty(&a->later) &&
+            (round_in_ms(a) == 0 || cache->count > MAX_ANSWERS))
             answer_free(a);
     }
 }
@@ -106,7 +114,7 @@ static struct info_answer *find(struct info_cache *cache, const struct client *c
         struct info_answer *a = CONTAINER_OF(at, struct info_answer, link);
 
         if (a->up == c->up && a->listener == c->listener && a->profile == c->profile &&
-            a->key_len == key_len && memcmp(a->key, key, key_len) == 0 && (!a->done || is_fresh(a)))
+            a->key_len == key_len && memcmp(a->key, key, key_len) == 0)
             return a;
     }
     return NULL;
@@ -163,7 +171,6 @@ static void answer_compose(struct info_answer *a, const struct client *c, const 
     unsigned answered = merge_parts(s, t, &error);
 
     a->done = true;
-    a->done_ms = clock_ms();
     if (answered == 0 && error != NULL) {
         a->error = true;
         a->len = error->reply_len;
@@ -202,6 +209,7 @@ static void lead(struct info_waiter *w)
     const struct slotmap *m = a->up->map;
 
     a->leader = w;
+    a->asked_ms = clock_ms();
     for (size_t i = 0; i < m->node_count; i++) {
         struct beconn *conn;
 
@@ -212,6 +220,22 @@ static void lead(struct info_waiter *w)
             scatter_add_to(w->c, w->parent, conn, a->key, a->key_len);
     }
     scatter_close(w->c, w->parent);
+}
+
+/* Begins a round for those who wait, now or when the time has come. */
+static void begin_round(struct info_answer *a)
+{
+    struct info_cache *cache = a->cache;
+    uint64_t ms = round_in_ms(a);
+
+    if (list_empty(&a->waiters))
+        return;
+    if (ms == 0) {
+        lead(CONTAINER_OF(a->waiters.next, struct info_waiter, link));
+    } else if (!ev_is_active(&cache->timer)) {
+        ev_timer_set(&cache->timer, (double)ms / 1000, 0);
+        ev_timer_start(cache->env->loop->ev, &cache->timer);
+    }
 }
 
 /* The client was answered, or it has left. */
@@ -236,18 +260,24 @@ static void join(struct client *c, const struct command *cmd, struct info_answer
     w->parent = scatter_open(c, cmd, finish, w);
     w->parent->scatter->drop = drop_waiter;
     list_init(&w->link);
+    if (a->leader != NULL || a->done) {
+        list_push(&a->later, &w->link);
+        return;
+    }
     list_push(&a->waiters, &w->link);
-    if (a->leader == NULL)
-        lead(w);
+    begin_round(a);
 }
 
-static void end_waiters(struct info_answer *a)
+static void end_round(struct info_answer *a)
 {
     while (!list_empty(&a->waiters)) {
         struct info_waiter *w = CONTAINER_OF(a->waiters.next, struct info_waiter, link);
 
         scatter_close(w->c, w->parent);
     }
+    free(a->text);
+    a->text = NULL;
+    a->done = a->error = false;
 }
 
 static void run_task(struct loop_task *task)
@@ -259,41 +289,26 @@ static void run_task(struct loop_task *task)
     LIST_FOREACH (at, tmp, &cache->answers) {
         struct info_answer *a = CONTAINER_OF(at, struct info_answer, link);
 
+        if (a->leader != NULL)
+            continue;
         if (a->done)
-            end_waiters(a);
-        else if (a->leader == NULL && !list_empty(&a->waiters))
-            lead(CONTAINER_OF(a->waiters.next, struct info_waiter, link));
+            end_round(a);
+        list_splice(&a->waiters, &a->later);
+        begin_round(a);
     }
     prune(cache);
 }
 
-/* --- the command --- */
-
-/* The request that the servers get: names in lower case, so that equal requests are equal bytes.
- * False: no section is asked for that a server could have. */
-static bool compose_request(const struct resp_request *r, struct chain *out)
+static void on_timer(struct ev_loop *ev, struct ev_timer *w, int revents)
 {
-    uint32_t names = 0;
-    char name[MAX_SECTION_NAME];
+    struct info_cache *cache = CONTAINER_OF(w, struct info_cache, timer);
 
-    for (uint32_t i = 1; i < r->argc; i++)
-        names += resp_arg_len(r, i) <= sizeof(name);
-    if (names == 0 && r->argc > 1)
-        return false;
-    resp_write_array(out, names + 1);
-    resp_write_text(out, "info");
-    for (uint32_t i = 1; i < r->argc; i++) {
-        uint32_t n = resp_arg_len(r, i);
-        const char *p = resp_arg_ptr(r, i);
-
-        if (n > sizeof(name))
-            continue;
-        for (uint32_t k = 0; k < n; k++)
-            name[k] = (char)(p[k] >= 'A' && p[k] <= 'Z' ? p[k] + 32 : p[k]);
-        resp_write_bulk(out, name, n);
-    }
-    return true;
+    (void)ev;
+    (void)revents;
+    loop_add_task(cache->env->loop, &cache->task);
 }
+
+/* --- the command --- */
 
 /* What needs no server. */
 static void answer_alone(struct client *c, const struct info_wanted *wanted, struct chain *out)
@@ -338,7 +353,7 @@ void local_INFO(struct client *c, const struct command *cmd, const struct resp_r
     }
     info_wanted_read(r, &wanted);
     chain_init(&request);
-    if (!wanted.servers || !compose_request(r, &request)) {
+    if (!wanted.servers || !info_request_write(r, &request)) {
         answer_alone(c, &wanted, out);
         chain_clear(&request);
         return;
@@ -350,10 +365,7 @@ void local_INFO(struct client *c, const struct command *cmd, const struct resp_r
     if (a == NULL)
         a = answer_new(cache, c, &wanted, key, key_len);
     free(key);
-    if (a->done)
-        answer_write(a, c, out);
-    else
-        join(c, cmd, a);
+    join(c, cmd, a);
 }
 
 struct info_cache *info_cache_new(struct session_env *env)
@@ -364,6 +376,7 @@ struct info_cache *info_cache_new(struct session_env *env)
     list_init(&cache->answers);
     list_init(&cache->task.link);
     cache->task.run = run_task;
+    ev_timer_init(&cache->timer, on_timer, 0, 0);
     return cache;
 }
 
@@ -373,6 +386,7 @@ void info_cache_free(struct info_cache **p)
 
     *p = NULL;
     list_unlink(&cache->task.link);
+    ev_timer_stop(cache->env->loop->ev, &cache->timer);
     while (!list_empty(&cache->answers))
         answer_free(CONTAINER_OF(cache->answers.next, struct info_answer, link));
     free(cache);

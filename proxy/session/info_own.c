@@ -5,6 +5,9 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "resp/write.h"
+
+#define MAX_SECTION_NAME 128 /* no server has a longer one: it selects nothing */
 
 void info_wanted_read(const struct resp_request *r, struct info_wanted *out)
 {
@@ -21,6 +24,30 @@ void info_wanted_read(const struct resp_request *r, struct info_wanted *out)
         out->keyway |= resp_arg_is(r, i, "keyway");
         out->servers |= !resp_arg_is(r, i, "keyway");
     }
+}
+
+bool info_request_write(const struct resp_request *r, struct chain *out)
+{
+    uint32_t names = 0;
+    char name[MAX_SECTION_NAME];
+
+    for (uint32_t i = 1; i < r->argc; i++)
+        names += resp_arg_len(r, i) <= sizeof(name);
+    if (names == 0 && r->argc > 1)
+        return false;
+    resp_write_array(out, names + 1);
+    resp_write_text(out, "info");
+    for (uint32_t i = 1; i < r->argc; i++) {
+        uint32_t n = resp_arg_len(r, i);
+        const char *p = resp_arg_ptr(r, i);
+
+        if (n > sizeof(name))
+            continue;
+        for (uint32_t k = 0; k < n; k++)
+            name[k] = (char)(p[k] >= 'A' && p[k] <= 'Z' ? p[k] + 32 : p[k]);
+        resp_write_bulk(out, name, n);
+    }
+    return true;
 }
 
 /* --- sums over all workers --- */
@@ -72,8 +99,9 @@ static void set_server(struct info_text *t, const struct client *c)
 static void set_clients(struct info_text *t, const struct client *c, const struct metrics *sum)
 {
     info_text_set(t, "Clients", "connected_clients", "%" PRIu64, METRIC_GET(sum, clients));
-    info_text_set(t, "Clients", "blocked_clients", "%" PRIu64, METRIC_GET(sum, blocked));
     info_text_set(t, "Clients", "maxclients", "%u", c->env->config->client.max_clients);
+    info_text_set(t, "Clients", "blocked_clients", "%" PRIu64,
+                  METRIC_GET(sum, blocked) + METRIC_GET(sum, paused));
 }
 
 void info_own_identity(struct info_text *t, const struct client *c, const struct info_wanted *w)

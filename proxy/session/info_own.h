@@ -18,6 +18,10 @@ struct info_wanted {
 
 void info_wanted_read(const struct resp_request *r, struct info_wanted *out);
 
+/* The request that the servers get: names in lower case, so that equal requests are equal bytes.
+ * False: no section is asked for that a server could have. */
+MUST_CHECK bool info_request_write(const struct resp_request *r, struct chain *out);
+
 /* Sets in t what the proxy answers for itself as c's listener sees it. Without any server's text
  * these are all the fields. */
 void info_own_identity(struct info_text *t, const struct client *c, const struct info_wanted *w);

@@ -29,6 +29,11 @@ void local_compose(struct client *c, const struct command *cmd, const struct res
 /* Composes "wrong number of arguments" and the like for subcommands. */
 void local_arity_error(const struct command *cmd, struct chain *out);
 
+/* CONFIG SET of what CONFIG GET tells of the proxy itself: true, with an error, for nothing would
+ * come of it. False for any other command. */
+MUST_CHECK bool config_set_refuses(struct client *c, const struct command *cmd,
+                                   const struct resp_request *r);
+
 /* The client's dialect: replies and its profile follow. */
 void local_set_proto(struct client *c, uint8_t proto);
 

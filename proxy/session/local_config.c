@@ -1,6 +1,6 @@
 /*
  * local_config.c - CONFIG GET: one master is asked, and what a client would act upon is what the
- * proxy itself holds to. Passwords are not shown.
+ * proxy itself holds to. Passwords are not shown. CONFIG SET of what is the proxy's own is refused.
  */
 #include <fnmatch.h>
 #include <inttypes.h>
@@ -85,6 +85,29 @@ static const char *own_value(const struct own_values *own, const char *name, siz
         if (strlen(own->list[i].name) == n && strncasecmp(own->list[i].name, name, n) == 0)
             return own->list[i].text;
     return NULL;
+}
+
+bool config_set_refuses(struct client *c, const struct command *cmd, const struct resp_request *r)
+{
+    struct own_values own;
+    struct chain out;
+
+    if (strcmp(cmd->name, "config|set") != 0)
+        return false;
+    own_values(c, &own);
+    for (uint32_t i = 2; i < r->argc; i += 2) {
+        if (own_value(&own, resp_arg_ptr(r, i), resp_arg_len(r, i)) == NULL)
+            continue;
+        chain_init(&out);
+        resp_write_error(&out,
+                         "ERR KEYWAY CONFIG SET failed (possibly related to argument '%.*s') - it "
+                         "is the proxy's own, set in its configuration",
+                         (int)resp_arg_len(r, i), resp_arg_ptr(r, i));
+        client_reply(c, cmd, &out);
+        chain_clear(&out);
+        return true;
+    }
+    return false;
 }
 
 static bool is_hidden(const char *name, size_t n)

@@ -147,6 +147,8 @@ void session_on_tick(struct session_env *env)
         upstream_tick(env->upstreams[i], now_ms);
     long_reply_tick(env, now_ms);
     blocking_tick(env, now_ms);
+    if (env->pause != NULL)
+        client_pause_tick(env);
     if (env->config->memory_max > 0)
         enforce_memory_max(env);
     if (++env->ticks % TICKS_PER_SECOND == 0)

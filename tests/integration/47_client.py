@@ -162,6 +162,29 @@ class Pause(Case):
             self.expect(c, "GET pause:w", b"after")
             c.cmd("DEL", "pause:l")
 
+    def blocked(self, conn):
+        text = conn.cmd("INFO", "clients").decode("latin-1")
+        return int(text.split("blocked_clients:")[1].split()[0])
+
+    def test_what_a_pause_of_writes_lets_through(self):
+        reads = "#!lua flags=allow-stale,no-writes\nreturn 1"
+        with setup.proxy.conn() as c, setup.proxy.conn() as held, setup.proxy.conn() as also:
+            sha = c.cmd("SCRIPT", "LOAD", "#!lua flags=no-writes\nreturn 2")
+            self.expect(c, "CLIENT PAUSE 60000 WRITE", OK)
+            self.expect_error(c, "SET pause:k", "ERR wrong number of arguments for 'set' command")
+            self.expect_error(c, "NOSUCH", "ERR unknown command 'NOSUCH', with args beginning with: ")
+            self.expect(c, ["EVAL", reads, "0"], 1)
+            self.expect(c, ["EVALSHA", sha, "0"], 2)
+            self.expect(c, ["EVAL_RO", "return 3", "0"], 3)
+            self.assertEqual(0, self.blocked(c))
+            held.send(encode("EVAL", "#!lua flags=allow-stale\nreturn 4", "0"))
+            self.eventually("one waits", lambda: self.blocked(c) == 1)
+            also.send(encode("EVAL", "return 'flags=no-writes'", "0"))
+            self.eventually("two wait", lambda: self.blocked(c) == 2)
+            self.expect(c, "CLIENT UNPAUSE", OK)
+            self.assertEqual([4, b"flags=no-writes"], [held.read(), also.read()])
+            self.assertEqual(0, self.blocked(c))
+
     def test_a_shorter_pause_changes_nothing(self):
         with setup.proxy.conn() as c, setup.proxy.conn() as other:
             begin = time.monotonic()

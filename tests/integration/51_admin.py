@@ -235,7 +235,7 @@ class Guarded(Case):
     REFUSED = ("ERR KEYWAY admin_commands is false: the command was not sent to the servers")
     LINES = ["CONFIG SET maxmemory-samples 6", "CONFIG REWRITE", "CONFIG RESETSTAT", "DEBUG SLEEP 0",
              "DEBUG SEGFAULT", "ACL SETUSER x", "ACL DELUSER x", "ACL LOAD", "ACL SAVE", "ACL LIST",
-             "ACL USERS", "ACL GETUSER default", "ACL LOG", "ACL DRYRUN default ping"]
+             "ACL USERS", "ACL GETUSER default", "ACL LOG", "ACL DRYRUN default ping", "PFSELFTEST"]
 
     def test_refused_unless_allowed(self):
         with setup.proxy.conn() as c:
@@ -255,6 +255,19 @@ class Guarded(Case):
                     self.matches_oracle(c, o, line)
             with setup.oracle.conn() as o:
                 self.matches_oracle(c, o, "CONFIG HELP")
+
+    def test_config_set_of_the_proxys_own(self):
+        """What CONFIG GET tells of the proxy cannot be set: it would look set, and is not."""
+        names = ("bind", "PORT", "maxclients", "timeout", "tcp-keepalive", "proto-max-bulk-len")
+        before = each_master("CONFIG", "GET", *names)
+        with admin.conn() as c:
+            for name in names:
+                self.expect_error(
+                    c, ["CONFIG", "SET", "maxmemory-samples", "9", name, "70"],
+                    "ERR KEYWAY CONFIG SET failed (possibly related to argument '%s') - it is the "
+                    "proxy's own, set in its configuration" % name)
+            self.expect(c, "CONFIG SET maxmemory-samples 5", OK)
+        self.assertEqual(before, each_master("CONFIG", "GET", *names))
 
     def test_acl(self):
         with admin.conn() as c, setup.oracle.conn() as o:
@@ -289,6 +302,30 @@ class Guarded(Case):
                 self.assertIn(b"is not supported", c.cmd(*line.split()))
         for m in setup.cluster.masters():
             self.assertTrue(m.alive)
+
+    def test_debug_digest(self):
+        """The whole dataset's is that of one server with the same keys, however they are spread."""
+        with admin.conn() as c, setup.oracle.conn() as o:
+            for conn in (c, o):
+                self.not_error(conn.cmd("FLUSHALL"), "FLUSHALL")
+            self.matches_oracle(c, o, "DEBUG DIGEST")
+            for i in range(12):  # with keys on one master, on two, on three
+                for line in ["SET dig:%d v%d" % (i, i), "RPUSH dig:l%d a b" % i,
+                             "SADD {dig:l%d}s x y z" % i]:
+                    self.matches_oracle(c, o, line)
+                    self.matches_oracle(c, o, "DEBUG DIGEST")
+                self.matches_oracle(c, o, "DEBUG DIGEST-VALUE dig:l%d {dig:l%d}s {dig:l%d}none" %
+                                    (i, i, i))
+            for line in ["DEBUG DIGEST x", "DEBUG DIGEST-VALUE"]:
+                self.matches_oracle(c, o, line)
+            self.expect_error(c, "DEBUG DIGEST-VALUE dig:1 dig:2",
+                              "CROSSSLOT Keys in request don't hash to the same slot")
+            for conn in (c, o):
+                self.not_error(conn.cmd("FLUSHALL"), "FLUSHALL")
+
+    def test_pfselftest(self):
+        with admin.conn() as c:
+            self.expect(c, "PFSELFTEST", OK)
 
     def test_whoami_and_module_list(self):
         with setup.proxy.conn() as c:

@@ -56,6 +56,22 @@ class Plain(Case):
                    "SWAPDB 0 99", "COPY k k DB 2", "ROLE extra", "FUNCTION LIST", "SLOWLOG HELP",
                    "FUNCTION FLUSH", "MEMORY USAGE nothing", "LATENCY RESET"])
 
+    def test_scripts_are_remembered_and_forgotten(self):
+        """By all workers: what SCRIPT FLUSH took from the server is not repaired."""
+        sha = "e0e1f9fabfc9d4800c877a703b823ac0578ff8db"  # of "return 1"
+        for line in (["SCRIPT", "LOAD", "return 1"], ["EVAL", "return 1", "0"]):
+            conns = [proxy.conn() for _ in range(4)]
+            self.same([line, "EVALSHA %s 0" % sha])
+            if line[0] == "SCRIPT":
+                server.ok("SCRIPT", "FLUSH")
+                for c in conns:
+                    self.expect(c, ["EVALSHA", sha, "0"], 1)
+            self.same(["SCRIPT FLUSH", "EVALSHA %s 0" % sha, "SCRIPT EXISTS " + sha])
+            for c in conns:
+                self.expect_error(c, ["EVALSHA", sha, "0"],
+                                  "NOSCRIPT No matching script. Please use EVAL.")
+                c.close()
+
     def test_scan_is_the_servers_own(self):
         keys = {b"key:%d" % i for i in range(500)}
         with proxy.conn() as c:

@@ -42,7 +42,7 @@ OUR_FLAGS = {
     "tx": {"multi", "exec", "discard", "watch", "unwatch"},
     "guarded": {"config|set", "config|rewrite", "config|resetstat", "debug", "acl|setuser",
                 "acl|deluser", "acl|load", "acl|save", "acl|list", "acl|users", "acl|getuser",
-                "acl|dryrun", "acl|log"},
+                "acl|dryrun", "acl|log", "pfselftest"},
     "may_replicate": {"eval", "evalsha", "fcall", "pfcount", "publish", "spublish"},
 }
 # Flags that Valkey 8.0 changed, with no effect on where a command goes: (added, taken away).
