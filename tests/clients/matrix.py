@@ -220,7 +220,7 @@ LIBRARIES = [
     Library("node-redis", "libraries/node_redis.js", "plain server cluster sentinel",
             node("redis")),
 ]
-QUICK = ("redis-cli", "hiredis (C)", "redis-py", "redis-rb", "phpredis", "Redis.pm (Perl)")
+QUICK = ("hiredis (C)", "redis-py", "redis-rb", "phpredis", "Redis.pm (Perl)")
 
 FRAMEWORKS = [
     Library("rq", "frameworks/rq_jobs.py", "server cluster_tag", python("rq", "python3-rq")),
@@ -322,29 +322,50 @@ class Outcome:
         return self
 
 
+class Started:
+    """A program under way; finish() waits for it. Start them from the main thread."""
+
+    def __init__(self, library, mode, servers):
+        proxy_name, kind, _ = MODES[mode]
+        self.library, self.outcome, self.proc = library, None, None
+        try:
+            argv = library.prepare()
+        except Unavailable as e:
+            self.outcome = Outcome(str(e))
+            return
+        missing = servers.missing(proxy_name)
+        if missing & set(library.needs):
+            self.outcome = Outcome("needs " + ", ".join(sorted(missing & set(library.needs))))
+            return
+        later = [op for name in missing for op in FEATURES[name][1]]
+        env = dict(os.environ, KW_MODE=kind, KW_HOST="127.0.0.1",
+                   KW_PREFIX="%s-%s" % (re.sub(r"\W+", "", library.name.lower()), mode),
+                   KW_PORT=str(servers.proxies[proxy_name].port), KW_LATER=",".join(later))
+        self.proc = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                     stderr=subprocess.STDOUT, text=True, errors="replace", env=env,
+                                     start_new_session=True, preexec_fn=die_with_parent)
+
+    def kill(self):
+        """With all that it started itself."""
+        try:
+            os.killpg(self.proc.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+    def finish(self):
+        if self.outcome is None:
+            try:
+                text, status = self.proc.communicate(timeout=LIMIT_S)[0], self.proc.returncode
+            except subprocess.TimeoutExpired:
+                self.kill()
+                text, status = self.proc.communicate()[0], "none within %d s" % LIMIT_S
+            except BaseException:
+                self.kill()
+                raise
+            self.kill()
+            self.outcome = Outcome().read(text, self.library.operations, status)
+        return self.outcome
+
+
 def run_program(library, mode, servers):
-    proxy_name, kind, _ = MODES[mode]
-    try:
-        argv = library.prepare()
-    except Unavailable as e:
-        return Outcome(str(e))
-    missing = servers.missing(proxy_name)
-    if missing & set(library.needs):
-        return Outcome("needs " + ", ".join(sorted(missing & set(library.needs))))
-    later = [op for name in missing for op in FEATURES[name][1]]
-    prefix = "%s-%s" % (re.sub(r"\W+", "", library.name.lower()), mode)
-    env = dict(os.environ, KW_MODE=kind, KW_HOST="127.0.0.1", KW_PREFIX=prefix,
-               KW_PORT=str(servers.proxies[proxy_name].port), KW_LATER=",".join(later),
-               KW_BEHIND="server" if proxy_name == "server" else "cluster")
-    proc = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=env,
-                            stderr=subprocess.STDOUT, text=True, errors="replace",
-                            start_new_session=True, preexec_fn=die_with_parent)
-    try:
-        text, status = proc.communicate(timeout=LIMIT_S)[0], proc.returncode
-    except subprocess.TimeoutExpired:
-        os.killpg(proc.pid, signal.SIGKILL)
-        text, status = proc.communicate()[0], "none within %d s" % LIMIT_S
-    except BaseException:
-        os.killpg(proc.pid, signal.SIGKILL)
-        raise
-    return Outcome().read(text, library.operations, status)
+    return Started(library, mode, servers).finish()
