@@ -13,6 +13,7 @@ environment and prints one line an operation:
     KW_MODE     plain | cluster | sentinel: which kind of client it shall be
     KW_HOST, KW_PORT    the proxy, the only address it is given
     KW_PREFIX   its keys begin with that (and no other program's do)
+    KW_BEHIND   server | cluster: what is behind the proxy
     KW_LATER    operations that this proxy does not support yet, separated by commas
 
 Every operation of a library must be told of exactly once: what is not told of has failed.
@@ -55,6 +56,7 @@ MODES = {
     "server": ("server", "plain", "one server's client, one server behind the proxy"),
     "cluster": ("pretender", "cluster", "a cluster client, a cluster behind the proxy"),
     "sentinel": ("cluster", "sentinel", "a Sentinel client, a cluster behind the proxy"),
+    "tagged": ("cluster", "plain", "a framework whose keys share a hash tag, a cluster behind"),
 }
 
 
@@ -200,21 +202,15 @@ LIBRARIES = [
     Library("hiredis (C)", "libraries/hiredis.c", "plain server", hiredis),
     Library("redis-py", "libraries/redis_py.py", "plain server cluster sentinel",
             python("redis", "python3-redis")),
-    Library("aioredis", "libraries/aioredis_py.py", "plain server",
-            python("aioredis", "python3-aioredis")),
     Library("redis-rb", "libraries/redis_rb.rb", "plain server cluster sentinel",
             ruby("redis", "ruby-redis")),
     Library("phpredis", "libraries/phpredis.php", "plain server cluster sentinel",
             php("exit(class_exists('Redis') ? 0 : 1);", "php-redis")),
-    Library("predis (PHP)", "libraries/predis.php", "plain server cluster sentinel",
-            php("require 'Predis/autoload.php';", "php-predis")),
     Library("Redis.pm (Perl)", "libraries/redis_pm.pl", "plain server sentinel",
             perl("Redis", "libredis-perl")),
     Library("Redis::Fast (Perl)", "libraries/redis_fast.pl", "plain server sentinel",
             perl("Redis::Fast", "libredis-fast-perl")),
     Library("redigo (Go)", "libraries/redigo.go", "plain server cluster sentinel", golang(*GO)),
-    Library("go-redis v5", "libraries/goredis5.go", "plain server cluster sentinel",
-            golang("gopkg.in/redis.v5")),
     Library("lua-redis", "libraries/lua_redis.lua", "plain server", lua("redis", "lua-redis")),
     Library("ioredis", "libraries/ioredis.js", "plain server cluster sentinel", node("ioredis")),
     Library("node-redis", "libraries/node_redis.js", "plain server cluster sentinel",
@@ -222,8 +218,19 @@ LIBRARIES = [
 ]
 QUICK = ("hiredis (C)", "redis-py", "redis-rb", "phpredis", "Redis.pm (Perl)")
 
+# What they need before there is anything to run.
+BLOCKS = ("MULTI", "WATCH", "blocking commands")
 FRAMEWORKS = [
-    Library("rq", "frameworks/rq_jobs.py", "server cluster_tag", python("rq", "python3-rq")),
+    Library("Celery", "frameworks/celery_tasks.py", "server tagged",
+            python("celery", "python3-celery"), "task group chain chord failure retry countdown "
+            "inspect".split(), BLOCKS),
+    Library("rq", "frameworks/rq_jobs.py", "server", python("rq", "python3-rq"),
+            "results depends failed scheduled workers".split(), BLOCKS),
+    Library("Sidekiq", "frameworks/sidekiq_jobs.rb", "server", ruby("sidekiq", "ruby-sidekiq"),
+            "perform_async push_bulk perform_in retry_set stats process_set".split(), BLOCKS),
+    Library("BullMQ", "frameworks/bullmq_jobs.js", "server tagged", node("bullmq"),
+            "add add_bulk delayed priority retry failed progress_events flow counts".split(),
+            BLOCKS),
 ]
 
 
@@ -340,7 +347,8 @@ class Started:
         later = [op for name in missing for op in FEATURES[name][1]]
         env = dict(os.environ, KW_MODE=kind, KW_HOST="127.0.0.1",
                    KW_PREFIX="%s-%s" % (re.sub(r"\W+", "", library.name.lower()), mode),
-                   KW_PORT=str(servers.proxies[proxy_name].port), KW_LATER=",".join(later))
+                   KW_PORT=str(servers.proxies[proxy_name].port), KW_LATER=",".join(later),
+                   KW_BEHIND="server" if proxy_name == "server" else "cluster")
         self.proc = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                      stderr=subprocess.STDOUT, text=True, errors="replace", env=env,
                                      start_new_session=True, preexec_fn=die_with_parent)
