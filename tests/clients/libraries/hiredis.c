@@ -1,147 +1,5 @@
 /* hiredis, the C library: synchronous calls and appended pipelines. */
-#include <hiredis/hiredis.h>
-#include <pthread.h>
-#include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-static const char *host, *prefix, *later;
-static int port;
-static redisContext *r;
-static char why[512];
-
-static redisContext *dial(void)
-{
-    struct timeval limit = {20, 0};
-    redisContext *c = redisConnectWithTimeout(host, port, limit);
-
-    if (c == NULL || c->err != 0) {
-        printf("cannot connect: %s\n", c != NULL ? c->errstr : "no memory");
-        exit(1);
-    }
-    redisSetTimeout(c, limit);
-    return c;
-}
-
-/* A reply as text: integers :N, bulks and status as they are, nil (nil), errors -..., arrays [a b]. */
-static void show(const redisReply *reply, char *out, size_t size)
-{
-    size_t at = 0;
-
-    if (reply == NULL) {
-        snprintf(out, size, "no reply");
-        return;
-    }
-    switch (reply->type) {
-    case REDIS_REPLY_INTEGER:
-        snprintf(out, size, ":%lld", reply->integer);
-        break;
-    case REDIS_REPLY_NIL:
-        snprintf(out, size, "(nil)");
-        break;
-    case REDIS_REPLY_ERROR:
-        snprintf(out, size, "-%s", reply->str);
-        break;
-    case REDIS_REPLY_ARRAY:
-        at += (size_t)snprintf(out, size, "[");
-        for (size_t i = 0; i < reply->elements && at < size - 1; i++) {
-            if (i > 0)
-                at += (size_t)snprintf(out + at, size - at, " ");
-            if (at < size)
-                show(reply->element[i], out + at, size - at);
-            at += strlen(out + at);
-        }
-        if (at < size)
-            snprintf(out + at, size - at, "]");
-        break;
-    default:
-        snprintf(out, size, "%s", reply->str);
-    }
-}
-
-static bool told_later(const char *name)
-{
-    size_t len = strlen(name);
-
-    for (const char *p = strstr(later, name); p != NULL; p = strstr(p + 1, name))
-        if ((p == later || p[-1] == ',') && (p[len] == ',' || p[len] == '\0'))
-            return true;
-    return false;
-}
-
-static void tell(const char *name, bool good)
-{
-    for (char *p = why; *p != '\0'; p++)
-        if (*p == '\n' || *p == '\r')
-            *p = ' ';
-    if (good)
-        printf("ok %s\n", name);
-    else
-        printf("FAIL %s: %s\n", name, why);
-    fflush(stdout);
-}
-
-/* One command of words, each @x standing for the key x; its reply shown. */
-static redisReply *words(redisContext *c, const char *line)
-{
-    char copy[1024], keys[16][256];
-    const char *argv[16];
-    int argc = 0;
-
-    snprintf(copy, sizeof(copy), "%s", line);
-    for (char *save, *w = strtok_r(copy, " ", &save); w != NULL && argc < 16;
-         w = strtok_r(NULL, " ", &save)) {
-        if (w[0] == '@')
-            snprintf(keys[argc], sizeof(keys[0]), "%s:%s", prefix, w + 1);
-        else if (w[0] == '%')
-            snprintf(keys[argc], sizeof(keys[0]), "{%s}:%s", prefix, w + 1);
-        else
-            snprintf(keys[argc], sizeof(keys[0]), "%s", w);
-        argv[argc] = keys[argc];
-        argc++;
-    }
-    return redisCommandArgv(c, argc, argv, NULL);
-}
-
-/* Commands and the answers they must get, up to NULL. An answer that ends with ... is a beginning. */
-static bool dialogue(const char *const *lines)
-{
-    char got[512];
-
-    for (; *lines != NULL; lines += 2) {
-        redisReply *reply = words(r, lines[0]);
-        size_t len = strlen(lines[1]);
-        bool begins = len >= 3 && strcmp(lines[1] + len - 3, "...") == 0;
-
-        show(reply, got, sizeof(got));
-        freeReplyObject(reply);
-        if (begins ? strncmp(got, lines[1], len - 3) != 0 : strcmp(got, lines[1]) != 0) {
-            snprintf(why, sizeof(why), "%s: expected %s, got %.300s", lines[0], lines[1], got);
-            return false;
-        }
-    }
-    return true;
-}
-
-static void op(const char *name, bool (*function)(void))
-{
-    if (told_later(name)) {
-        printf("later %s\n", name);
-        return;
-    }
-    why[0] = '\0';
-    tell(name, function());
-}
-
-#define TALK(name, ...)                                                                            \
-    do {                                                                                           \
-        static const char *const lines_[] = {__VA_ARGS__, NULL};                                   \
-        if (told_later(name))                                                                      \
-            printf("later %s\n", name);                                                            \
-        else                                                                                       \
-            tell(name, dialogue(lines_));                                                          \
-    } while (0)
+#include "hiredis_talk.h"
 
 static bool bytes_survive(const char *key, const char *data, size_t len)
 {
@@ -157,8 +15,14 @@ static bool bytes_survive(const char *key, const char *data, size_t len)
     return good;
 }
 
-static bool empty_value(void) { return bytes_survive("empty", "", 0); }
-static bool binary(void) { return bytes_survive("bin", "\0\r\n$-1\r\n\xff", 9); }
+static bool empty_value(void)
+{
+    return bytes_survive("empty", "", 0);
+}
+static bool binary(void)
+{
+    return bytes_survive("bin", "\0\r\n$-1\r\n\xff", 9);
+}
 
 static bool large_value(void)
 {
@@ -173,50 +37,14 @@ static bool large_value(void)
     return good;
 }
 
-/* Follows the cursor of a SCAN-like command; counts the elements (fields and values apart). */
-static long scan_count(const char *format, const char *key)
+static bool hscan(void)
 {
-    char cursor[32] = "0";
-    long n = 0;
-
-    do {
-        redisReply *reply = redisCommand(r, format, key, cursor);
-
-        if (reply == NULL || reply->type != REDIS_REPLY_ARRAY || reply->elements != 2) {
-            show(reply, why, sizeof(why));
-            freeReplyObject(reply);
-            return -1;
-        }
-        n += (long)reply->element[1]->elements;
-        snprintf(cursor, sizeof(cursor), "%s", reply->element[0]->str);
-        freeReplyObject(reply);
-    } while (strcmp(cursor, "0") != 0);
-    return n;
+    return scanned("HSET %s f%d %d", "HSCAN %s %s COUNT 50", "hs", 3000);
 }
-
-static bool scanned(const char *add, const char *format, const char *key, long want)
+static bool sscan(void)
 {
-    char full[256];
-    long got;
-
-    snprintf(full, sizeof(full), "%s:%s", prefix, key);
-    for (int i = 0; i < 1500; i++)
-        redisAppendCommand(r, add, full, i, i);
-    for (int i = 0; i < 1500; i++) {
-        redisReply *reply = NULL;
-
-        if (redisGetReply(r, (void **)&reply) != REDIS_OK)
-            return false;
-        freeReplyObject(reply);
-    }
-    got = scan_count(format, full);
-    if (got != want && got >= 0)
-        snprintf(why, sizeof(why), "%ld elements, expected %ld", got, want);
-    return got == want;
+    return scanned("SADD %s %d", "SSCAN %s %s COUNT 50", "ss", 1500);
 }
-
-static bool hscan(void) { return scanned("HSET %s f%d %d", "HSCAN %s %s COUNT 50", "hs", 3000); }
-static bool sscan(void) { return scanned("SADD %s %d", "SSCAN %s %s COUNT 50", "ss", 1500); }
 
 static bool scan(void)
 {
@@ -272,8 +100,7 @@ static bool mset_mget(void)
 
 static bool eval(void)
 {
-    redisReply *reply = redisCommand(r, "EVAL %s 1 %s:ev x",
-                                     "return {ARGV[1], 7, false}", prefix);
+    redisReply *reply = redisCommand(r, "EVAL %s 1 %s:ev x", "return {ARGV[1], 7, false}", prefix);
 
     show(reply, why, sizeof(why));
     freeReplyObject(reply);
@@ -296,7 +123,10 @@ static bool script(const char *body, int keys, const char *want)
     return good;
 }
 
-static bool evalsha(void) { return script("return redis.call('incr', KEYS[1])", 1, ":1"); }
+static bool evalsha(void)
+{
+    return script("return redis.call('incr', KEYS[1])", 1, ":1");
+}
 
 static bool noscript(void)
 {
@@ -400,9 +230,9 @@ static bool psubscribe(void)
 static bool watch(void)
 {
     static const char *const begin[] = {"SET @w 1", "OK", "WATCH @w", "OK", NULL};
-    static const char *const end[] = {"MULTI", "OK", "SET @w 3", "QUEUED", "EXEC", "(nil)",
-                                      "GET @w", "2", "WATCH @w", "OK", "MULTI", "OK",
-                                      "INCR @w", "QUEUED", "EXEC", "[:3]", NULL};
+    static const char *const end[] = {"MULTI",   "OK",     "SET @w 3", "QUEUED", "EXEC",  "(nil)",
+                                      "GET @w",  "2",      "WATCH @w", "OK",     "MULTI", "OK",
+                                      "INCR @w", "QUEUED", "EXEC",     "[:3]",   NULL};
     redisContext *other = dial();
     bool good = dialogue(begin);
 
@@ -551,7 +381,8 @@ int main(void)
     op("publish", publish);
     op("psubscribe", psubscribe);
     TALK("multi", "MULTI", "OK", "SET %tx 7", "QUEUED", "INCR %tx", "QUEUED", "GET %tx", "QUEUED",
-         "EXEC", "[OK :8 8]", "MULTI", "OK", "SET %tx 9", "QUEUED", "DISCARD", "OK", "GET %tx", "8");
+         "EXEC", "[OK :8 8]", "MULTI", "OK", "SET %tx 9", "QUEUED", "DISCARD", "OK", "GET %tx",
+         "8");
     op("watch", watch);
     op("blpop", blpop);
     op("brpop_wait", brpop_wait);
