@@ -55,6 +55,7 @@ MODES = {
     "plain": ("cluster", "plain", "one server's client, a cluster behind the proxy"),
     "server": ("server", "plain", "one server's client, one server behind the proxy"),
     "cluster": ("pretender", "cluster", "a cluster client, a cluster behind the proxy"),
+    "cluster2": ("cluster", "cluster", "the same, and the proxy does not pretend to be a cluster"),
     "sentinel": ("cluster", "sentinel", "a Sentinel client, a cluster behind the proxy"),
     "tagged": ("cluster", "plain", "a framework whose keys share a hash tag, a cluster behind"),
 }
@@ -197,23 +198,24 @@ def node(module):
 GO = "github.com/gomodule/redigo", "github.com/mna/redisc", "github.com/FZambia/sentinel"
 
 LIBRARIES = [
-    Library("redis-cli", "libraries/redis_cli.sh", "plain server cluster",
+    Library("redis-cli", "libraries/redis_cli.sh", "plain server cluster cluster2",
             shell("redis-cli", "redis-tools")),
     Library("hiredis (C)", "libraries/hiredis.c", "plain server", hiredis),
+    # Its RedisCluster looks into INFO whether it is a cluster that it talks to.
     Library("redis-py", "libraries/redis_py.py", "plain server cluster sentinel",
             python("redis", "python3-redis")),
-    Library("redis-rb", "libraries/redis_rb.rb", "plain server cluster sentinel",
+    Library("redis-rb", "libraries/redis_rb.rb", "plain server cluster cluster2 sentinel",
             ruby("redis", "ruby-redis")),
-    Library("phpredis", "libraries/phpredis.php", "plain server cluster sentinel",
+    Library("phpredis", "libraries/phpredis.php", "plain server cluster cluster2 sentinel",
             php("exit(class_exists('Redis') ? 0 : 1);", "php-redis")),
     Library("Redis.pm (Perl)", "libraries/redis_pm.pl", "plain server sentinel",
             perl("Redis", "libredis-perl")),
     Library("Redis::Fast (Perl)", "libraries/redis_fast.pl", "plain server sentinel",
             perl("Redis::Fast", "libredis-fast-perl")),
-    Library("redigo (Go)", "libraries/redigo.go", "plain server cluster sentinel", golang(*GO)),
+    Library("redigo (Go)", "libraries/redigo.go", "plain server cluster cluster2 sentinel", golang(*GO)),
     Library("lua-redis", "libraries/lua_redis.lua", "plain server", lua("redis", "lua-redis")),
-    Library("ioredis", "libraries/ioredis.js", "plain server cluster sentinel", node("ioredis")),
-    Library("node-redis", "libraries/node_redis.js", "plain server cluster sentinel",
+    Library("ioredis", "libraries/ioredis.js", "plain server cluster cluster2 sentinel", node("ioredis")),
+    Library("node-redis", "libraries/node_redis.js", "plain server cluster cluster2 sentinel",
             node("redis")),
 ]
 QUICK = ("hiredis (C)", "redis-py", "redis-rb", "phpredis", "Redis.pm (Perl)")
