@@ -13,6 +13,8 @@ KEYWAY_ORACLE_SEED=n repeats a run, KEYWAY_TEST_LONG=1 makes them long. What may
   USAGE by type ("?"). XADD with an id by the clock is left out.
 - Which members lie between two words (BYLEX) is left to chance when scores differ: by type, and
   ZREMRANGEBYLEX is left out (20_routing has them with equal scores).
+- Numbers that overflow a double (1e400) are left out: a SORT that meets text afterwards fails in a
+  7.0 that once read one (it looks at an old errno), and which server read it differs.
 - What a cluster's servers refuse or do not have, so left out: SELECT of other databases, MOVE,
   SWAPDB, COPY with DB, SORT with BY or GET patterns, scripts with keys they were not told of.
 - Inside MULTI: what only a later server's arity allows (ZRANK key member WITHSCORE) is refused by
