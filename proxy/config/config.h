@@ -29,6 +29,11 @@ enum config_pretend {
     PRETEND_CLUSTER,
 };
 
+/* A server that is reached elsewhere than where it says it is. */
+struct config_mapping {
+    struct addr announced, dialled; /* both port 0: every port, and it stays the same */
+};
+
 struct config_upstream {
     char *name;
     enum config_upstream_kind kind;
@@ -40,6 +45,8 @@ struct config_upstream {
     size_t master_count;
     char *sentinel_user, *sentinel_password; /* for AUTH at the Sentinels; NULL: none */
     enum config_distribution distribution;
+    struct config_mapping *address_map; /* "HOST:PORT" before "HOST:*" */
+    size_t address_map_count;
 };
 
 struct config_listener {
@@ -123,6 +130,9 @@ MUST_CHECK bool config_load_yaml_text(struct config *c, const char *name, const 
 /* Fills what was left open (listener 127.0.0.1:7600, workers from the CPU set) and checks what only
  * the whole shows: at least one upstream, listeners naming known upstreams, limits that fit. */
 MUST_CHECK bool config_finish(struct config *c, char *err, size_t errlen);
+
+/* Where a server is dialled that calls itself so. */
+struct addr config_dialled(const struct config_upstream *u, const struct addr *announced);
 
 /* True when all keys are on one server: nothing is split, refused or checked for slots. */
 static inline bool config_is_single(const struct config_upstream *u)

@@ -121,6 +121,8 @@ static const struct setting upstream_rows[] = {
              "some nodes of a Redis Cluster; the others are learnt from them"),
     UPSTREAM("server", seeds, SERVER, 1, 1, UPSTREAM_SERVER,
              "instead: one plain server"),
+    UPSTREAM("address_map", address_map, ADDRESS_MAP, 0, CONFIG_ADDRESS_MAP_MAX, 0,
+             "where servers are dialled that call themselves by an address not to be reached"),
     UPSTREAM("user", user, TEXT, 0, 512, 0, "for AUTH at the servers; empty = the default user"),
     UPSTREAM("password", password, TEXT, 0, 4096, 0, "for AUTH at the servers; empty = none"),
     UPSTREAM("password_file", password, PASSWORD_FILE, 0, 4096, 0,

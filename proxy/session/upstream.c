@@ -103,11 +103,16 @@ static struct node *add_node(struct upstream *u, const struct addr *a,
 
 struct node *upstream_node(struct upstream *u, const struct addr *a)
 {
-    struct node *n = find_node(u, a);
+    uint16_t known = slotmap_find_addr(u->map, a);
+    struct node *n = known != NODE_NONE ? u->map_nodes[known] : find_node(u, a);
     struct sockaddr_any target;
 
-    if (n == NULL && addr_numeric(a, &target))
-        n = add_node(u, a, &target);
+    if (n == NULL) {
+        struct addr dialled = config_dialled(u->config, a);
+
+        if (addr_numeric(&dialled, &target))
+            n = add_node(u, a, &target);
+    }
     return n;
 }
 
@@ -136,6 +141,18 @@ void upstream_route_changed(struct upstream *u, const struct node *n)
             u->slot_epoch[s] = u->epoch;
 }
 
+/* The name has another address now: what was sent to the old one is awaited for a while, and what
+ * comes goes to the new one, in order. */
+static void retarget(struct upstream *u, struct node *n, const struct sockaddr_any *target)
+{
+    if (target->len == 0 || sockaddr_equal(&n->target, target))
+        return;
+    n->target = *target;
+    n->retry_at_ms = 0;
+    node_replaced(n);
+    upstream_route_changed(u, n);
+}
+
 /* The worker's node for each node of the map; nodes that moved to another address get new ones. */
 static void adopt_nodes(struct upstream *u, const struct slotmap *m)
 {
@@ -151,8 +168,8 @@ static void adopt_nodes(struct upstream *u, const struct slotmap *m)
 
         if (n == NULL)
             n = add_node(u, &mn->addr, &mn->target);
-        else if (mn->target.len != 0)
-            n->target = mn->target;
+        else
+            retarget(u, n, &mn->target);
         n->in_map = true;
         u->map_nodes[i] = n;
     }
