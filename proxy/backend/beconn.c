@@ -394,6 +394,31 @@ void beconn_resume(struct beconn *c)
     stream_resume(&c->stream);
 }
 
+void beconn_return_unsent(struct beconn *c)
+{
+    uint64_t written = c->stream.written - c->handshake_bytes;
+    struct bereq *last = c->head, *r;
+
+    CHECK(c->state == BECONN_READY && last != NULL);
+    while (last->next != NULL && last->end < written)
+        last = last->next;
+    r = last->next;
+    if (r == NULL)
+        return;
+    last->next = NULL;
+    c->tail = &last->next;
+    c->queued = last->end;
+    chain_truncate(&c->stream.out, (size_t)(last->end - written));
+    while (r != NULL) {
+        struct bereq *next = r->next;
+
+        c->inflight--;
+        c->inflight_bytes -= r->len;
+        c->env->ops->lost(c, r, BEREQ_UNSENT);
+        r = next;
+    }
+}
+
 void beconn_tick(struct beconn *c, uint64_t now_ms)
 {
     const struct backend_env *env = c->env;

@@ -137,6 +137,10 @@ void beconn_send_ref(struct beconn *c, struct bereq *r, const char *prefix, size
 void beconn_pause(struct beconn *c);
 void beconn_resume(struct beconn *c);
 
+/* A long reply holds the connection up: the requests behind it of which no byte was written come
+ * back, as lost() and BEREQ_UNSENT, in order. */
+void beconn_return_unsent(struct beconn *c);
+
 /* Closes at once: every request gets lost(), then closed() is called. `why` is for the log; NULL:
  * not worth a line. */
 void beconn_close(struct beconn *c, const char *why);

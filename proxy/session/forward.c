@@ -364,6 +364,20 @@ void forward_unknown(struct client *c, struct request *r)
     answer_unknown(c, r);
 }
 
+/* It was not sent, and its connection is taken by a long reply: one for this server alone goes to
+ * the connection in its place at once; the others by way of redirect.c, which keeps their order. */
+static bool moved_to_replacement(struct client *c, struct request *r, const struct beconn *old)
+{
+    struct beconn *conn;
+
+    if (old->state == BECONN_CLOSED || r->slot != SLOT_NONE)
+        return false;
+    conn = node_shared(old->node, c->profile);
+    if (conn != NULL)
+        forward_again(c, r, conn, false);
+    return conn != NULL;
+}
+
 static void on_lost(struct beconn *conn, struct bereq *be, enum bereq_loss loss)
 {
     struct request *r = CONTAINER_OF(be, struct request, be);
@@ -385,6 +399,8 @@ static void on_lost(struct beconn *conn, struct bereq *be, enum bereq_loss loss)
     account_back(c, r);
     if (UNLIKELY(r->is_pinned))
         watch_request_lost(c, r, loss);
+    else if (moved_to_replacement(c, r, conn))
+        return;
     else if (loss == BEREQ_UNSENT &&
              conn->stream.written <= conn->handshake_bytes + be->end - be->len)
         redirect_hold(c, r, REFUSAL_NO_CONNECTION);

@@ -299,8 +299,10 @@ class Cluster:
     nodes.conf is written before they start, which spares the handshakes and gives every test
     the same layout. self.nodes holds all Servers, masters first."""
 
-    def __init__(self, masters=3, replicas=3, node_timeout=2000, args=(), ranges=None):
+    def __init__(self, masters=3, replicas=3, node_timeout=2000, args=(), ranges=None,
+                 host="127.0.0.1"):
         self.node_timeout = node_timeout
+        self.host = host  # by which the nodes know each other
         self.args = list(args)
         self.ranges = ranges or even_ranges(masters)
         ports = [free_port() for _ in range(masters + replicas)]
@@ -318,8 +320,8 @@ class Cluster:
             master = "-" if i < masters else self.ids[ports[i % masters]]
             epoch = i % masters + 1 if i < masters else ports.index(
                 ports[i % masters]) + 1
-            line = "%s 127.0.0.1:%d@%d %s%s %s 0 0 %d connected" % (
-                self.ids[port], port, port + BUS, "myself," if port == me else "", role, master,
+            line = "%s %s:%d@%d %s%s %s 0 0 %d connected" % (
+                self.ids[port], self.host, port, port + BUS, "myself," if port == me else "", role, master,
                 epoch)
             if i < masters:
                 for a, b in self.ranges[i]:
