@@ -95,6 +95,8 @@ static void on_failed(struct stream *s, int error)
 
     if (c->state != BECONN_READY)
         node_failed(c->node);
+    else if (!idle && !c->retired)
+        node_broke(c->node, c);
     beconn_close(c, idle ? NULL : error == 0 ? "closed by the server" : strerror(error));
 }
 

@@ -68,6 +68,7 @@ struct backend_env {
     uint32_t connect_timeout_ms, request_timeout_ms, tcp_keepalive_s;
     uint32_t retry_min_ms, retry_max_ms;
     uint32_t max_leased;
+    uint32_t retry_budget;
     uint64_t large_reply;
     uint64_t max_whole_reply; /* a reply that must be whole may have so many bytes */
     uint64_t random;          /* state of the jitter */
@@ -106,6 +107,7 @@ struct beconn {
     } read_mode;
     uint64_t written_mark;      /* stream.written at the last tick */
     uint64_t progress_ms;       /* when bytes arrived last, or the connection was idle last */
+    uint64_t ready_ms;          /* when the handshake ended */
     uint8_t step;               /* handshake */
     int64_t server_id;          /* handshake: its number at the server; 0: not known */
     bool probes_multi;          /* handshake: MULTI, EXEC and DISCARD are tried */

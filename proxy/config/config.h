@@ -82,6 +82,7 @@ struct config_backend {
     uint64_t ride_through_bytes; /* 256 MiB held for shards without an owner, per worker */
     uint32_t retry_min_ms;       /* 10: first reconnect delay */
     uint32_t retry_max_ms;       /* 1000: largest reconnect delay */
+    uint32_t retry_budget;       /* 1000 requests sent again, per worker and node: see node.h */
     uint64_t large_request;      /* 64 KiB: handed over by reference on a leased connection */
     uint64_t large_reply;        /* 1 MiB: streamed */
     uint32_t lane_stall_ms;      /* 1000 */

@@ -86,6 +86,8 @@ static const struct setting main_rows[] = {
        "first delay before a server is connected to again"),
     IN(backend, "retry_max", retry_max_ms, TIME_MS, 1, HOUR, SECOND,
        "largest delay before a server is connected to again"),
+    IN(backend, "retry_budget", retry_budget, COUNT, 1, 10000000, 1000,
+       "requests sent again to one server: under way at once, and in vain a second"),
     IN(backend, "large_request", large_request, SIZE, 4 * KIB, GIB, 64 * KIB,
        "a longer request takes a connection of its own"),
     IN(backend, "large_reply", large_reply, SIZE, 16 * KIB, GIB, MIB,

@@ -280,6 +280,15 @@ static enum refusal classify(struct upstream *u, struct node *n, struct request 
     return redirect_classify(u, n, r, reply);
 }
 
+/* A request that was sent again came back. */
+static inline void retry_over(struct node *n, struct request *r, bool in_vain)
+{
+    if (LIKELY(!r->again))
+        return;
+    r->again = 0;
+    node_retry_end(n, in_vain);
+}
+
 static void on_early_error(struct beconn *conn, struct bereq *be, const struct bereply *reply)
 {
     struct request *r = CONTAINER_OF(be, struct request, be);
@@ -297,6 +306,7 @@ static void take_reply(struct node *n, struct request *r, const struct bereply *
 
     if (UNLIKELY(reply->type == '-'))
         why = classify(u, n, r, reply);
+    retry_over(n, r, why != REFUSAL_NONE);
     /* A server that loads its data answers INFO all the same: that ends no outage. */
     if (UNLIKELY(n->outage_ms != 0) && why == REFUSAL_NONE && r->slot != SLOT_NONE && !n->held)
         node_answers(u->env, n);
@@ -384,6 +394,7 @@ static void on_lost(struct beconn *conn, struct bereq *be, enum bereq_loss loss)
     struct client *c = r->client;
     struct upstream *u = conn->node->user;
 
+    retry_over(conn->node, r, loss == BEREQ_UNKNOWN);
     if (c == NULL) {
         request_free(u->env, r);
         return;
@@ -419,6 +430,7 @@ static void on_piece(struct beconn *conn, struct bereq *be, struct block *b, uin
     struct client *c = r->client;
     struct upstream *u = conn->node->user;
 
+    retry_over(conn->node, r, false);
     if (c == NULL) {
         if (last) {
             give_back(conn, r, '*');

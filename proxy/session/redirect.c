@@ -236,6 +236,7 @@ static enum verdict try_request(struct client *c, struct request *r, uint64_t no
     bool asking = r->refusal == REFUSAL_ASK && r->ask_node != NULL;
     struct node *n = asking ? r->ask_node : upstream_route(c->up, r->slot);
     struct beconn *conn;
+    bool counted;
     enum verdict v;
 
     if (now < x->retry_at_ms)
@@ -255,8 +256,14 @@ static enum verdict try_request(struct client *c, struct request *r, uint64_t no
     if ((r->refusal == REFUSAL_LOST || r->refusal >= REFUSAL_TRYAGAIN) &&
         now - x->held_since_ms > limit)
         return FAILED;
+    /* What blocks would keep its share of the budget until it is served. */
+    counted = !r->is_blocking;
+    if (counted && !node_retry_begin(n, now))
+        return now - x->held_since_ms > limit ? FAILED : WAIT;
     conn = forward_connection_of(c, r, n);
     if (conn == NULL) {
+        if (counted)
+            node_retry_end(n, false);
         if (asking) /* its owner knows best */
             redirect_drop_target(r);
         return now - x->held_since_ms > limit ? FAILED : WAIT;
@@ -266,6 +273,7 @@ static enum verdict try_request(struct client *c, struct request *r, uint64_t no
         n->retry_at_ms = now + 2 * PROBE_MS;
     unhold(c, r);
     redirect_drop_target(r);
+    r->again = counted;
     forward_again(c, r, conn, asking);
     return SENT;
 }

@@ -30,6 +30,7 @@ static void backend_env_init(struct session_env *env)
         .retry_min_ms = cb->retry_min_ms,
         .retry_max_ms = cb->retry_max_ms,
         .max_leased = cb->max_leased,
+        .retry_budget = cb->retry_budget,
         .large_reply = cb->large_reply,
         .max_whole_reply = MIN(env->config->client.output_max, WHOLE_REPLY_MAX),
         .random = env->start_ms * 2654435761u + env->worker * 40503u + (uintptr_t)env + 1,
