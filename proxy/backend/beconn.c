@@ -6,6 +6,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "net/sock.h"
 
 #define BECONN_MAGIC 0xbec0bec0u
 
@@ -36,6 +37,7 @@ struct beconn *beconn_new(struct backend_env *env, struct node *n, uint16_t prof
         errno = saved;
         return NULL;
     }
+    sock_set_user_timeout(stream_fd(&c->stream), env->tcp_user_timeout_ms);
     return c;
 }
 

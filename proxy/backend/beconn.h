@@ -66,6 +66,7 @@ struct backend_env {
     char *scratch; /* BECONN_SCRATCH bytes; valid within one callback */
     const struct profile_table *profiles;
     uint32_t connect_timeout_ms, request_timeout_ms, tcp_keepalive_s;
+    uint32_t tcp_user_timeout_ms;
     uint32_t retry_min_ms, retry_max_ms;
     uint32_t max_leased;
     uint32_t retry_budget;

@@ -61,6 +61,8 @@ static const struct setting main_rows[] = {
        "a client that sends nothing for so long is closed; 0 = never"),
     IN(client, "tcp_keepalive", tcp_keepalive_s, TIME_S, 0, KEEPALIVE_MAX, 300,
        "silence before the kernel probes a client's connection; 0 = off"),
+    IN(client, "tcp_user_timeout", tcp_user_timeout_ms, TIME_MS, 0, DAY, 0,
+       "how long sent bytes may stay without acknowledgement; 0 = the kernel's own"),
     IN(client, "max_bulk", max_bulk, SIZE, KIB, 2 * GIB, 512 * MIB,
        "one argument; a longer one is a protocol error"),
     IN(client, "max_request", max_request, SIZE, 64 * KIB, 2 * GIB - 1, GIB,
@@ -98,6 +100,8 @@ static const struct setting main_rows[] = {
        "exclusive connections of one worker to one server"),
     IN(backend, "tcp_keepalive", tcp_keepalive_s, TIME_S, 0, KEEPALIVE_MAX, 60,
        "silence before the kernel probes a server's connection; 0 = off"),
+    IN(backend, "tcp_user_timeout", tcp_user_timeout_ms, TIME_MS, 0, DAY, 0,
+       "how long sent bytes may stay without acknowledgement; 0 = the kernel's own"),
 
     IN(topology, "refresh", refresh_ms, TIME_MS, 100, HOUR, 5 * SECOND,
        "how often servers are asked who owns what, give or take a fifth"),
