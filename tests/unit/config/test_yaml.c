@@ -227,7 +227,7 @@ static void test_bad_keys(void)
     refused("log: {colour: red}",
             "f.yaml:1: log.colour: there is no such key; expected one of level, file");
     refused("backend: {retry: 5s}", "f.yaml:1: backend.retry: there is no such key; did you mean "
-                                    "retry_min or retry_max?");
+                                    "retry_min or retry_max or retry_budget?");
     refused("workers: 1\nlog: {}\nworkers: 1\n", "f.yaml:3: workers: given twice, first in line 1");
     refused("log:\n  level: info\n  file: x\n  level: info\n",
             "f.yaml:4: log.level: given twice, first in line 2");
