@@ -141,18 +141,6 @@ void upstream_route_changed(struct upstream *u, const struct node *n)
             u->slot_epoch[s] = u->epoch;
 }
 
-/* The name has another address now: what was sent to the old one is awaited for a while, and what
- * comes goes to the new one, in order. */
-static void retarget(struct upstream *u, struct node *n, const struct sockaddr_any *target)
-{
-    if (target->len == 0 || sockaddr_equal(&n->target, target))
-        return;
-    n->target = *target;
-    n->retry_at_ms = 0;
-    node_replaced(n);
-    upstream_route_changed(u, n);
-}
-
 /* The worker's node for each node of the map; nodes that moved to another address get new ones. */
 static void adopt_nodes(struct upstream *u, const struct slotmap *m)
 {
@@ -168,8 +156,6 @@ static void adopt_nodes(struct upstream *u, const struct slotmap *m)
 
         if (n == NULL)
             n = add_node(u, &mn->addr, &mn->target);
-        else
-            retarget(u, n, &mn->target);
         n->in_map = true;
         u->map_nodes[i] = n;
     }
@@ -234,6 +220,23 @@ static void get_known(struct upstream *u)
         (void)node_shared(n, u->base_profile[0]);
 }
 
+/* Names that have another address now: what was sent to the old one is awaited for a while, and
+ * what comes goes to the new one, in order. */
+static void retarget_nodes(struct upstream *u)
+{
+    for (size_t i = 0; i < u->map_node_count; i++) {
+        const struct sockaddr_any *target = &u->map->nodes[i].target;
+        struct node *n = u->map_nodes[i];
+
+        if (target->len == 0 || sockaddr_equal(&n->target, target))
+            continue;
+        n->target = *target;
+        n->retry_at_ms = 0;
+        node_replaced(n);
+        upstream_route_changed(u, n);
+    }
+}
+
 void upstream_adopt(struct upstream *u, struct slotmap *m)
 {
     struct slotmap *old;
@@ -255,6 +258,7 @@ void upstream_adopt(struct upstream *u, struct slotmap *m)
     }
     memcpy(u->unstable, m->moving, sizeof(u->unstable));
     u->map = m;
+    retarget_nodes(u);
     if (u->config->kind == UPSTREAM_SENTINEL) {
         adopt_holds(u, m);
         retire_replaced(u, old, old_nodes);

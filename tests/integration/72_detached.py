@@ -148,43 +148,52 @@ class Neighbours(Case):
             c.close()
         return sorted(took), len(conns)
 
-    def test_p99_while_one_client_moves_a_large_value(self):
-        """Those that had been sent behind the large reply are counted by the proxy and left out."""
+    def test_latency_while_one_client_moves_a_large_value(self):
+        """Those that had been sent behind the large reply are counted by the proxy and left out. A
+        busy machine may spoil a turn, and the far end of a distribution: p99 is judged by --long."""
         size = (512 if LONG else scaled(128)) * MIB
+        config = "backend: {lane_stall: 300ms}\n"
         with Cluster(1, 0, node_timeout=15000) as cluster, \
-                Proxy(cluster.seeds(), workers=1).wait_start() as p:
+                Proxy(cluster.seeds(), workers=1, config=config).wait_start() as p:
             with p.conn(timeout=grace(60)) as c:
                 self.expect(c, "SET small abc", OK)
                 self.assertEqual(OK, c.cmd("SET", "big", b"x" * size))
-            best, self.port, self.end = None, p.port, time.monotonic() + grace(60)
-            quiet_until = time.monotonic() + 1
-            quiet, _ = self.measure(lambda: time.monotonic() > quiet_until)
-            quiet = quiet[len(quiet) * 99 // 100]  # what this machine needs anyway
-            for _ in range(3):  # a busy machine may spoil one
-                before = int(keyway_info(p.port)["keyway_behind_large"])
-                reader = subprocess.Popen([sys.executable, "-c", READER, str(p.port), str(size),
-                                           str(50 * 10 ** 6)], stdout=subprocess.PIPE)
-                self.end = time.monotonic() + grace(60)
-                took, clients = self.measure(lambda: reader.poll() is not None)
-                rate = reader.communicate()[0].decode().strip()
-                self.assertEqual(0, reader.returncode)
-                behind = int(keyway_info(p.port)["keyway_behind_large"]) - before
-                self.assertLessEqual(behind, clients, "one of each client at most")
-                others = took[:len(took) - behind]
-                p99 = others[len(others) * 99 // 100]
-                print("    %d MiB at %s MB/s: p99 of %d GETs of others %.1f ms, max %.1f ms; %d were "
-                      "behind it already, max %.0f ms; without it %.1f ms" % (
-                          size // MIB, rate, len(others), p99 * 1e3, others[-1] * 1e3, behind,
-                          took[-1] * 1e3, quiet * 1e3), file=sys.stderr)
-                best = p99 if best is None else min(best, p99)
-                if best < 0.02 + quiet:
+            self.port, self.end = p.port, time.monotonic() + grace(90)
+            turns = []
+            for _ in range(3):
+                turns.append(self.turn(size))
+                if self.good(turns, size):
                     break
             self.assertGreaterEqual(int(keyway_info(p.port)["keyway_detached"]), 1)
-            self.assertLess(best, grace(0.02) + quiet, "p99 of the others' GETs, in seconds")
-            # At 50 MB/s they would wait for seconds, but others hold up no longer than lane_stall.
-            self.assertLess(took[-1], grace(2 + size / 2e8),
-                            "backend.lane_stall, the copying in the server, the rest of the reply")
-            self.assertGreater(len(took), scaled(1000))
+            self.assertTrue(self.good(turns, size), "seconds (median or p99 of the others' GETs, "
+                            "what they are without the large reply, the slowest of all): %r" % turns)
+
+    def good(self, turns, size):
+        best = min(took - quiet for took, quiet, _ in turns)
+        slowest = min(slowest for _, _, slowest in turns)
+        # lane_stall, the copying in the server, the rest of the reply as fast as it comes
+        return best < grace(0.02) and slowest < grace(1.2 + size / 5e8)
+
+    def turn(self, size):
+        def rank(values):
+            return values[len(values) * (99 if LONG else 50) // 100]
+        quiet_until = time.monotonic() + 0.5
+        quiet = rank(self.measure(lambda: time.monotonic() > quiet_until)[0])
+        before = int(keyway_info(self.port)["keyway_behind_large"])
+        reader = subprocess.Popen([sys.executable, "-c", READER, str(self.port), str(size),
+                                   str(50 * 10 ** 6)], stdout=subprocess.PIPE)
+        took, clients = self.measure(lambda: reader.poll() is not None)
+        rate = reader.communicate()[0].decode().strip()
+        self.assertEqual(0, reader.returncode)
+        behind = int(keyway_info(self.port)["keyway_behind_large"]) - before
+        self.assertLessEqual(behind, clients, "one of each client at most")
+        others = took[:len(took) - behind]
+        print("    %d MiB at %s MB/s: %d GETs of others, median %.1f ms, p99 %.1f ms, max %.1f ms; %d "
+              "were behind it already, max %.0f ms" % (
+                  size // MIB, rate, len(others), others[len(others) // 2] * 1e3,
+                  others[len(others) * 99 // 100] * 1e3, others[-1] * 1e3, behind, took[-1] * 1e3),
+              file=sys.stderr)
+        return rank(others), quiet, took[-1]
 
 
 if __name__ == "__main__":
