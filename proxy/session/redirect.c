@@ -11,6 +11,8 @@
 
 /* How long a node that answered "not now" is left alone before one request tries it again. */
 #define PROBE_MS 10
+/* A server that is there has been connected to and says hello within this time. */
+#define FRESH_MS 100
 /* The longest wait before a request that is sent round in circles is sent again. */
 #define CIRCLE_MS 500
 
@@ -226,6 +228,9 @@ static enum verdict outage_verdict(struct client *c, struct node *n, uint64_t no
 
     if (!n->held && now >= n->retry_at_ms && (conn == NULL || conn->state == BECONN_READY))
         return SENT;
+    /* However long ago the outage began: an attempt that has just been made may end it. */
+    if (conn != NULL && conn->state < BECONN_READY && now < conn->progress_ms + FRESH_MS)
+        return WAIT;
     return now - n->outage_ms > limits->ride_through_ms ? FAILED : WAIT;
 }
 

@@ -6,7 +6,7 @@ import time
 import unittest
 
 from harness.case import Case
-from harness.fake import FakeCluster, delayed, reset
+from harness.fake import FakeCluster, delayed, reset, silence
 from harness.proxy import STANDIN, Proxy, grace
 from harness.resp import OK, Conn, Error, encode
 from harness.servers import key_slot
@@ -120,6 +120,20 @@ class Trouble(Case):
         for c in conns:
             got = c.read()
             self.assertTrue(got == b"v" or isinstance(got, Error), got)
+
+    def test_many_come_back_after_an_outage_that_nobody_saw_the_end_of(self):
+        """The first request connects; those that come right behind it must not fail for an outage
+        which began longer ago than ride_through."""
+        p = Proxy(self.cluster.seeds(), workers=1, config="backend: {request_timeout: 300ms, "
+                  "ride_through: 400ms}\n").wait_start()
+        self.addCleanup(p.stop)
+        conns = self.clients(p, 20)
+        self.node.rule("INCR", silence, times=1)
+        self.expect_error(conns[0], ["INCR", "{%s}n" % self.key], "UNKNOWN ...")
+        time.sleep(0.6)
+        for c in conns:
+            c.send(encode("GET", self.key))
+        self.assertEqual([b"v"] * len(conns), [c.read() for c in conns])
 
     def test_a_server_that_hangs_up_at_once_and_returns(self):
         """Nothing but hang-ups for two seconds, with 100 clients waiting; then all are served by one
