@@ -6,6 +6,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "net/sock.h"
 
 #define BECONN_MAGIC 0xbec0bec0u
 
@@ -36,6 +37,7 @@ struct beconn *beconn_new(struct backend_env *env, struct node *n, uint16_t prof
         errno = saved;
         return NULL;
     }
+    sock_set_user_timeout(stream_fd(&c->stream), env->tcp_user_timeout_ms);
     return c;
 }
 
@@ -95,6 +97,8 @@ static void on_failed(struct stream *s, int error)
 
     if (c->state != BECONN_READY)
         node_failed(c->node);
+    else if (!idle && !c->retired)
+        node_broke(c->node, c);
     beconn_close(c, idle ? NULL : error == 0 ? "closed by the server" : strerror(error));
 }
 
@@ -392,6 +396,31 @@ void beconn_resume(struct beconn *c)
     c->paused = false;
     c->progress_ms = c->env->loop->now_ms;
     stream_resume(&c->stream);
+}
+
+void beconn_return_unsent(struct beconn *c)
+{
+    uint64_t written = c->stream.written - c->handshake_bytes;
+    struct bereq *last = c->head, *r;
+
+    CHECK(c->state == BECONN_READY && last != NULL);
+    while (last->next != NULL && last->end < written)
+        last = last->next;
+    r = last->next;
+    if (r == NULL)
+        return;
+    last->next = NULL;
+    c->tail = &last->next;
+    c->queued = last->end;
+    chain_truncate(&c->stream.out, (size_t)(last->end - written));
+    while (r != NULL) {
+        struct bereq *next = r->next;
+
+        c->inflight--;
+        c->inflight_bytes -= r->len;
+        c->env->ops->lost(c, r, BEREQ_UNSENT);
+        r = next;
+    }
 }
 
 void beconn_tick(struct beconn *c, uint64_t now_ms)

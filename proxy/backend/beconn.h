@@ -66,8 +66,10 @@ struct backend_env {
     char *scratch; /* BECONN_SCRATCH bytes; valid within one callback */
     const struct profile_table *profiles;
     uint32_t connect_timeout_ms, request_timeout_ms, tcp_keepalive_s;
+    uint32_t tcp_user_timeout_ms;
     uint32_t retry_min_ms, retry_max_ms;
     uint32_t max_leased;
+    uint32_t retry_budget;
     uint64_t large_reply;
     uint64_t max_whole_reply; /* a reply that must be whole may have so many bytes */
     uint64_t random;          /* state of the jitter */
@@ -106,6 +108,7 @@ struct beconn {
     } read_mode;
     uint64_t written_mark;      /* stream.written at the last tick */
     uint64_t progress_ms;       /* when bytes arrived last, or the connection was idle last */
+    uint64_t ready_ms;          /* when the handshake ended */
     uint8_t step;               /* handshake */
     int64_t server_id;          /* handshake: its number at the server; 0: not known */
     bool probes_multi;          /* handshake: MULTI, EXEC and DISCARD are tried */
@@ -136,6 +139,10 @@ void beconn_send_ref(struct beconn *c, struct bereq *r, const char *prefix, size
 /* Stops and goes on reading: back-pressure of a client that takes a long reply. */
 void beconn_pause(struct beconn *c);
 void beconn_resume(struct beconn *c);
+
+/* A long reply holds the connection up: the requests behind it of which no byte was written come
+ * back, as lost() and BEREQ_UNSENT, in order. */
+void beconn_return_unsent(struct beconn *c);
 
 /* Closes at once: every request gets lost(), then closed() is called. `why` is for the log; NULL:
  * not worth a line. */

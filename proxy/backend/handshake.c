@@ -176,7 +176,7 @@ static void become_ready(struct beconn *c)
     if (!c->probes_multi)
         c->node->multi = NODE_MULTI_ALLOWED;
     c->state = BECONN_READY;
-    c->progress_ms = c->env->loop->now_ms;
+    c->progress_ms = c->ready_ms = c->env->loop->now_ms;
     /* The clock of waiting requests starts when they can leave. */
     for (struct bereq *r = c->head; r != NULL; r = r->next)
         r->sent_ms = (uint32_t)c->env->loop->now_ms;

@@ -7,6 +7,8 @@
 #include "base/log.h"
 
 #define NODE_MAGIC 0x0de0de00u
+/* A connection that has lasted so long was a good one. */
+#define STEADY_MS 1000
 
 /* How long an exclusive connection is kept that nobody needed. */
 #define TRIM_MS 10000
@@ -58,21 +60,65 @@ void node_multi_refused(struct node *n)
     n->probe_multi = true;
 }
 
-void node_failed(struct node *n)
+/* retry_min, doubled so many times, at most retry_max; half fixed, half random: proxies and workers
+ * must not come back in step. */
+static uint64_t retry_delay(struct backend_env *env, uint32_t doublings)
 {
-    const struct backend_env *env = n->env;
-    uint64_t now = clock_ms(), delay = env->retry_min_ms;
+    uint64_t delay = env->retry_min_ms;
 
-    for (uint32_t i = 0; i < n->failures && delay < env->retry_max_ms; i++)
+    for (uint32_t i = 0; i < doublings && delay < env->retry_max_ms; i++)
         delay *= 2;
     delay = MIN(delay, env->retry_max_ms);
-    /* Half fixed, half random: proxies and workers must not come back in step. */
-    delay = delay / 2 + next_random(&n->env->random) % (delay / 2 + 1);
+    return delay / 2 + next_random(&env->random) % (delay / 2 + 1);
+}
+
+void node_failed(struct node *n)
+{
+    uint64_t now = clock_ms();
+
+    n->retry_at_ms = now + retry_delay(n->env, n->failures);
     if (n->failures < UINT32_MAX)
         n->failures++;
-    n->retry_at_ms = now + delay;
     if (n->outage_ms == 0)
         n->outage_ms = now;
+}
+
+void node_broke(struct node *n, const struct beconn *c)
+{
+    uint64_t now = clock_ms();
+
+    if (now - c->ready_ms >= STEADY_MS) {
+        n->broken = 0;
+        return;
+    }
+    n->retry_at_ms = MAX(n->retry_at_ms, now + retry_delay(n->env, n->broken));
+    if (n->broken < UINT32_MAX)
+        n->broken++;
+}
+
+bool node_retry_begin(struct node *n, uint64_t now_ms)
+{
+    uint32_t budget = n->env->retry_budget;
+    uint64_t gone = (now_ms - n->in_vain_ms) * budget / 1000;
+
+    if (n->in_vain == 0 || gone >= n->in_vain) {
+        n->in_vain = 0;
+        n->in_vain_ms = now_ms;
+    } else if (gone > 0) {
+        n->in_vain -= (uint32_t)gone;
+        n->in_vain_ms = now_ms;
+    }
+    if (n->again + n->in_vain >= budget)
+        return false;
+    n->again++;
+    return true;
+}
+
+void node_retry_end(struct node *n, bool in_vain)
+{
+    CHECK(n->again > 0);
+    n->again--;
+    n->in_vain += in_vain;
 }
 
 void node_recovered(struct node *n)

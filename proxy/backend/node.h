@@ -24,6 +24,10 @@ struct node {
     uint32_t leased;             /* exclusive connections that exist, idle ones included */
     uint32_t failures;           /* failed attempts in a row */
     uint64_t retry_at_ms;        /* no new attempt before */
+    uint32_t broken;             /* connections in a row that broke soon after they were ready */
+    uint32_t again;              /* requests sent again that are under way */
+    uint32_t in_vain;            /* those that came to nothing lately; retry_budget go a second */
+    uint64_t in_vain_ms;         /* when they were counted down last */
     uint64_t outage_ms;          /* since when it cannot serve; 0: it can */
     uint16_t number;             /* under which the upstream's slots name it */
     uint16_t mark;               /* one bit, for sets of nodes; more than 16 share them */
@@ -95,6 +99,15 @@ void node_retire(struct beconn *c);
 void node_failed(struct node *n);
 /* A connection of it became ready. */
 void node_recovered(struct node *n);
+/* A ready connection broke under requests. One that does so soon after the other is opened with a
+ * delay that grows like that of failed attempts, though the server can be reached. */
+void node_broke(struct node *n, const struct beconn *c);
+
+/* The retry budget: a request that has been sent before may be sent to n. To be followed by
+ * node_retry_end; false: not now. */
+MUST_CHECK bool node_retry_begin(struct node *n, uint64_t now_ms);
+/* It came back; in vain: as a refusal, or with its connection lost. */
+void node_retry_end(struct node *n, bool in_vain);
 
 /* Called by a connection that closes. */
 void node_forget(struct node *n, struct beconn *c);

@@ -92,37 +92,40 @@ bool addr_equal(const struct addr *a, const struct addr *b)
     return is_path(a) ? strcmp(a->host, b->host) == 0 : strcasecmp(a->host, b->host) == 0;
 }
 
-/* Copies the address that serves best: the first IPv4 one, else the first. Servers listen on IPv4
- * unless they were told otherwise, and "localhost" has both. */
-static void take_best(const struct addrinfo *list, uint16_t port, struct sockaddr_any *out)
+static size_t take_family(const struct addrinfo *list, int family, uint16_t port,
+                          struct sockaddr_any *out, size_t max)
 {
-    const struct addrinfo *best = list;
+    size_t n = 0;
 
-    for (const struct addrinfo *ai = list; ai != NULL; ai = ai->ai_next) {
-        if (ai->ai_family == AF_INET) {
-            best = ai;
-            break;
-        }
+    for (const struct addrinfo *ai = list; ai != NULL && n < max; ai = ai->ai_next) {
+        if (ai->ai_family != family)
+            continue;
+        memset(&out[n], 0, sizeof(out[n]));
+        memcpy(&out[n].sa, ai->ai_addr, ai->ai_addrlen);
+        out[n].len = ai->ai_addrlen;
+        if (family == AF_INET)
+            out[n].in4.sin_port = htons(port);
+        else
+            out[n].in6.sin6_port = htons(port);
+        n++;
     }
-    memset(out, 0, sizeof(*out));
-    memcpy(&out->sa, best->ai_addr, best->ai_addrlen);
-    out->len = best->ai_addrlen;
-    if (best->ai_family == AF_INET)
-        out->in4.sin_port = htons(port);
-    else
-        out->in6.sin6_port = htons(port);
+    return n;
 }
 
-static bool lookup(const struct addr *a, int family, int flags, struct sockaddr_any *out)
+/* IPv4 first: servers listen there unless they were told otherwise, and "localhost" has both. */
+static size_t lookup(const struct addr *a, int family, int flags, struct sockaddr_any *out,
+                     size_t max)
 {
     struct addrinfo hints = {.ai_family = family, .ai_socktype = SOCK_STREAM, .ai_flags = flags};
     struct addrinfo *list = NULL;
+    size_t n;
 
     if (getaddrinfo(a->host, NULL, &hints, &list) != 0 || list == NULL)
-        return false;
-    take_best(list, a->port, out);
+        return 0;
+    n = take_family(list, AF_INET, a->port, out, max);
+    n += take_family(list, AF_INET6, a->port, out + n, max - n);
     freeaddrinfo(list);
-    return true;
+    return n;
 }
 
 bool addr_numeric(const struct addr *a, struct sockaddr_any *out)
@@ -139,7 +142,7 @@ bool addr_numeric(const struct addr *a, struct sockaddr_any *out)
         return true;
     }
     if (strchr(a->host, ':') != NULL) /* getaddrinfo knows zones: fe80::1%eth0 */
-        return lookup(a, AF_INET6, AI_NUMERICHOST, out);
+        return lookup(a, AF_INET6, AI_NUMERICHOST, out, 1) == 1;
     /* Not getaddrinfo: that would read "127.1" or "10" as an address. */
     if (inet_pton(AF_INET, a->host, &out->in4.sin_addr) != 1)
         return false;
@@ -149,13 +152,23 @@ bool addr_numeric(const struct addr *a, struct sockaddr_any *out)
     return true;
 }
 
-bool addr_resolve(const struct addr *a, struct sockaddr_any *out)
+size_t addr_resolve_all(const struct addr *a, struct sockaddr_any *out, size_t max)
 {
     if (addr_numeric(a, out))
-        return true;
+        return 1;
     if (is_path(a) || a->host[0] == '\0')
-        return false;
-    return lookup(a, AF_UNSPEC, 0, out);
+        return 0;
+    return lookup(a, AF_UNSPEC, 0, out, max);
+}
+
+bool addr_resolve(const struct addr *a, struct sockaddr_any *out)
+{
+    return addr_resolve_all(a, out, 1) == 1;
+}
+
+bool sockaddr_equal(const struct sockaddr_any *a, const struct sockaddr_any *b)
+{
+    return a->len == b->len && memcmp(&a->sa, &b->sa, a->len) == 0;
 }
 
 static const char *format_unix(const struct sockaddr_any *sa, char out[ADDR_TEXT_MAX])

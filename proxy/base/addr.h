@@ -49,6 +49,11 @@ MUST_CHECK bool addr_numeric(const struct addr *a, struct sockaddr_any *out);
 /* The same, with DNS for names: blocks. False when the name does not resolve. */
 MUST_CHECK bool addr_resolve(const struct addr *a, struct sockaddr_any *out);
 
+/* All that it resolves to, at most max, IPv4 before IPv6: blocks. Returns how many; 0: none. */
+size_t addr_resolve_all(const struct addr *a, struct sockaddr_any *out, size_t max);
+
+bool sockaddr_equal(const struct sockaddr_any *a, const struct sockaddr_any *b);
+
 /* "ip:port" of a socket address, as CLIENT LIST shows it ("/path:0" for unix sockets). */
 const char *sockaddr_format(const struct sockaddr_any *sa, char out[ADDR_TEXT_MAX]);
 

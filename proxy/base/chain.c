@@ -162,6 +162,28 @@ void chain_consume(struct chain *c, size_t n)
         c->tail = NULL;
 }
 
+void chain_truncate(struct chain *c, size_t n)
+{
+    struct chain_seg **at = &c->head, *rest;
+
+    CHECK(n <= c->bytes);
+    c->bytes = n;
+    c->tail = NULL;
+    for (; n > 0; at = &(*at)->next) {
+        c->tail = *at;
+        c->tail->len = (uint32_t)MIN(c->tail->len, n);
+        n -= c->tail->len;
+    }
+    rest = *at;
+    *at = NULL;
+    while (rest != NULL) {
+        struct chain_seg *s = rest;
+
+        rest = s->next;
+        seg_free(s);
+    }
+}
+
 void chain_splice(struct chain *to, struct chain *from)
 {
     if (from->head == NULL)

@@ -53,6 +53,9 @@ int chain_iov(const struct chain *c, struct iovec *iov, int max);
 /* Removes n bytes from the front. */
 void chain_consume(struct chain *c, size_t n);
 
+/* Removes bytes from the end, until n are left. */
+void chain_truncate(struct chain *c, size_t n);
+
 /* Moves all bytes of `from` to the end of `to`. */
 void chain_splice(struct chain *to, struct chain *from);
 

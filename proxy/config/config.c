@@ -47,12 +47,31 @@ void config_free(struct config **config)
             free(c->upstreams[i].masters[k]);
         free(c->upstreams[i].masters);
         free(c->upstreams[i].sentinel_user);
+        free(c->upstreams[i].address_map);
         free_secret(c->upstreams[i].sentinel_password);
     }
     free(c->listeners);
     free(c->upstreams);
     free(c->log_file);
     free(c);
+}
+
+struct addr config_dialled(const struct config_upstream *u, const struct addr *announced)
+{
+    struct addr a = *announced;
+
+    for (size_t i = 0; i < u->address_map_count; i++) {
+        const struct config_mapping *m = &u->address_map[i];
+
+        a.port = m->announced.port != 0 ? announced->port : 0;
+        if (!addr_equal(&m->announced, &a))
+            continue;
+        a = m->dialled;
+        if (m->announced.port == 0)
+            a.port = announced->port;
+        return a;
+    }
+    return *announced;
 }
 
 static uint32_t cpus_allowed(void)

@@ -29,6 +29,11 @@ enum config_pretend {
     PRETEND_CLUSTER,
 };
 
+/* A server that is reached elsewhere than where it says it is. */
+struct config_mapping {
+    struct addr announced, dialled; /* both port 0: every port, and it stays the same */
+};
+
 struct config_upstream {
     char *name;
     enum config_upstream_kind kind;
@@ -40,6 +45,8 @@ struct config_upstream {
     size_t master_count;
     char *sentinel_user, *sentinel_password; /* for AUTH at the Sentinels; NULL: none */
     enum config_distribution distribution;
+    struct config_mapping *address_map; /* "HOST:PORT" before "HOST:*" */
+    size_t address_map_count;
 };
 
 struct config_listener {
@@ -51,35 +58,38 @@ struct config_listener {
 };
 
 struct config_client {
-    uint32_t max_clients;        /* 10000: connections in all; more are refused with an error */
-    uint32_t max_pipeline;       /* 1024: requests in flight of one client */
-    uint64_t max_inflight_bytes; /* 64 MiB: unanswered request bytes of one client */
-    uint64_t output_pause;       /* 32 MiB unread: its requests are no longer parsed */
-    uint64_t output_max;         /* 1 GiB unread: closed */
-    uint64_t output_max_pubsub;  /* 32 MiB unread while it listens to channels: closed */
-    uint32_t output_stall_ms;    /* 60 s with unread output and no byte taken: closed */
-    uint32_t idle_timeout_ms;    /* 0 = never */
-    uint32_t tcp_keepalive_s;    /* 300; 0 = off */
-    uint64_t max_bulk;           /* 512 MiB: one argument */
-    uint64_t max_request;        /* 1 GiB: a whole request */
-    uint32_t tx_max_commands;    /* 10000: between MULTI and EXEC */
-    uint64_t tx_max_bytes;       /* 64 MiB: of them */
+    uint32_t max_clients;         /* 10000: connections in all; more are refused with an error */
+    uint32_t max_pipeline;        /* 1024: requests in flight of one client */
+    uint64_t max_inflight_bytes;  /* 64 MiB: unanswered request bytes of one client */
+    uint64_t output_pause;        /* 32 MiB unread: its requests are no longer parsed */
+    uint64_t output_max;          /* 1 GiB unread: closed */
+    uint64_t output_max_pubsub;   /* 32 MiB unread while it listens to channels: closed */
+    uint32_t output_stall_ms;     /* 60 s with unread output and no byte taken: closed */
+    uint32_t idle_timeout_ms;     /* 0 = never */
+    uint32_t tcp_keepalive_s;     /* 300; 0 = off */
+    uint32_t tcp_user_timeout_ms; /* 0 = the kernel's own */
+    uint64_t max_bulk;            /* 512 MiB: one argument */
+    uint64_t max_request;         /* 1 GiB: a whole request */
+    uint32_t tx_max_commands;     /* 10000: between MULTI and EXEC */
+    uint64_t tx_max_bytes;        /* 64 MiB: of them */
 };
 
 struct config_backend {
-    uint32_t connect_timeout_ms; /* 1000 */
-    uint32_t request_timeout_ms; /* 5000: no reply for so long: connection dropped; 0 = never */
-    uint64_t max_inflight_bytes; /* 256 MiB: unanswered bytes on one connection */
-    uint32_t max_redirects;      /* 16 */
-    uint32_t ride_through_ms;    /* 15000 */
-    uint64_t ride_through_bytes; /* 256 MiB held for shards without an owner, per worker */
-    uint32_t retry_min_ms;       /* 10: first reconnect delay */
-    uint32_t retry_max_ms;       /* 1000: largest reconnect delay */
-    uint64_t large_request;      /* 64 KiB: handed over by reference on a leased connection */
-    uint64_t large_reply;        /* 1 MiB: streamed */
-    uint32_t lane_stall_ms;      /* 1000 */
-    uint32_t max_leased;         /* 1000 per worker and node */
-    uint32_t tcp_keepalive_s;    /* 60 */
+    uint32_t connect_timeout_ms;  /* 1000 */
+    uint32_t request_timeout_ms;  /* 5000: no reply for so long: connection dropped; 0 = never */
+    uint64_t max_inflight_bytes;  /* 256 MiB: unanswered bytes on one connection */
+    uint32_t max_redirects;       /* 16 */
+    uint32_t ride_through_ms;     /* 15000 */
+    uint64_t ride_through_bytes;  /* 256 MiB held for shards without an owner, per worker */
+    uint32_t retry_min_ms;        /* 10: first reconnect delay */
+    uint32_t retry_max_ms;        /* 1000: largest reconnect delay */
+    uint32_t retry_budget;        /* 1000 requests sent again, per worker and node: see node.h */
+    uint64_t large_request;       /* 64 KiB: handed over by reference on a leased connection */
+    uint64_t large_reply;         /* 1 MiB: streamed */
+    uint32_t lane_stall_ms;       /* 1000 */
+    uint32_t max_leased;          /* 1000 per worker and node */
+    uint32_t tcp_keepalive_s;     /* 60 */
+    uint32_t tcp_user_timeout_ms; /* 0 = the kernel's own */
 };
 
 struct config_topology {
@@ -123,6 +133,9 @@ MUST_CHECK bool config_load_yaml_text(struct config *c, const char *name, const 
 /* Fills what was left open (listener 127.0.0.1:7600, workers from the CPU set) and checks what only
  * the whole shows: at least one upstream, listeners naming known upstreams, limits that fit. */
 MUST_CHECK bool config_finish(struct config *c, char *err, size_t errlen);
+
+/* Where a server is dialled that calls itself so. */
+struct addr config_dialled(const struct config_upstream *u, const struct addr *announced);
 
 /* True when all keys are on one server: nothing is split, refused or checked for slots. */
 static inline bool config_is_single(const struct config_upstream *u)

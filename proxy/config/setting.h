@@ -25,6 +25,7 @@ enum setting_type {
     SETTING_SEEDS,         /* list of addresses of a struct config_upstream; def is its kind */
     SETTING_SERVER,        /* the same with one address, not a list */
     SETTING_NAMES,         /* its masters: a list of names, or one where max is 1 */
+    SETTING_ADDRESS_MAP,   /* its mapping of addresses to addresses */
 };
 
 struct setting {
@@ -59,6 +60,7 @@ void listener_deinit(struct config_listener *l);
 /* Longest list of Sentinel masters, and the longest name of one. */
 #define CONFIG_MASTERS_MAX 256
 #define CONFIG_MASTER_NAME_MAX 128
+#define CONFIG_ADDRESS_MAP_MAX 4096
 
 /* NULL when there is none. */
 const struct setting *setting_find(const struct setting_list *list, const char *section,

@@ -165,6 +165,10 @@ const char *setting_expected(const struct setting *s, char *out, size_t size)
         else
             snprintf(out, size, "a list of 1 to %llu names", (unsigned long long)s->max);
         break;
+    case SETTING_ADDRESS_MAP:
+        snprintf(out, size, "at most %llu times HOST:PORT: HOST:PORT or 'HOST:*': 'HOST:*'",
+                 (unsigned long long)s->max);
+        break;
     case SETTING_SEEDS:
         snprintf(out, size, "a list of 1 to %llu times HOST:PORT", (unsigned long long)s->max);
         break;
@@ -192,6 +196,7 @@ static const char *form_name(const struct setting *s)
         return "known";
     case SETTING_SEEDS:
     case SETTING_NAMES:
+    case SETTING_ADDRESS_MAP:
         return "a list";
     default:
         return "an address";
@@ -336,6 +341,7 @@ bool setting_set(const struct setting *s, void *base, const char *text, char *er
     case SETTING_SEEDS:
     case SETTING_SERVER:
     case SETTING_NAMES:
+    case SETTING_ADDRESS_MAP:
         return refuse_form(s, text, err, errlen);
     default:
         return set_number(s, base, text, err, errlen);

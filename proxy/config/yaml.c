@@ -207,6 +207,60 @@ static bool load_names(const struct load *ld, const struct setting *s, const str
     return true;
 }
 
+/* "HOST:PORT", or "HOST:*" as port 0. */
+static bool parse_mapped(const char *text, struct addr *out)
+{
+    char any[ADDR_TEXT_MAX];
+    size_t n = text != NULL ? strlen(text) : 0;
+    bool ok;
+
+    if (n < 2 || text[0] == '/' || n >= sizeof(any) || strcmp(text + n - 2, ":*") != 0)
+        return n > 0 && text[0] != '/' && addr_parse(text, n, out);
+    memcpy(any, text, n + 1);
+    any[n - 1] = '1';
+    ok = addr_parse(any, n, out);
+    out->port = 0;
+    return ok;
+}
+
+/* The mappings of one port come before those of all. */
+static void add_mapping(struct config_upstream *u, const struct config_mapping *m)
+{
+    size_t at = u->address_map_count++;
+
+    for (; at > 0 && m->announced.port != 0 && u->address_map[at - 1].announced.port == 0; at--)
+        u->address_map[at] = u->address_map[at - 1];
+    u->address_map[at] = *m;
+}
+
+static bool load_address_map(const struct load *ld, const struct setting *s, const struct scope *sc,
+                             const yaml_node_t *node)
+{
+    struct config_upstream *u = sc->base;
+    char expected[128];
+
+    if (node->type != YAML_MAPPING_NODE || pair_count(node) > s->max)
+        return fail(ld, line_of(node), "%s%s: expected %s", sc->path, s->key,
+                    setting_expected(s, expected, sizeof(expected)));
+    u->address_map = xcalloc(pair_count(node), sizeof(*u->address_map));
+    for (size_t i = 0; i < pair_count(node); i++) {
+        const yaml_node_t *value = node_at(ld, node->data.mapping.pairs.start[i].value);
+        const char *key = key_at(ld, node, sc->path, i), *text = text_of(value);
+        struct config_mapping m;
+
+        if (key == NULL)
+            return false;
+        if (!parse_mapped(key, &m.announced) || !parse_mapped(text, &m.dialled) ||
+            (m.announced.port == 0) != (m.dialled.port == 0))
+            return fail(ld, line_of(value),
+                        "%s%s: '%.80s: %.80s' is not a pair of addresses; expected %s", sc->path,
+                        s->key, key, text != NULL ? text : "",
+                        setting_expected(s, expected, sizeof(expected)));
+        add_mapping(u, &m);
+    }
+    return true;
+}
+
 static bool load_value(const struct load *ld, const struct setting *s, const struct scope *sc,
                        const yaml_node_t *node)
 {
@@ -219,6 +273,8 @@ static bool load_value(const struct load *ld, const struct setting *s, const str
         return load_server(ld, s, sc, node);
     if (s->type == SETTING_NAMES)
         return load_names(ld, s, sc, node);
+    if (s->type == SETTING_ADDRESS_MAP)
+        return load_address_map(ld, s, sc, node);
     if (text == NULL)
         return fail(ld, line_of(node), "%s%s: not a plain value; expected %s", sc->path, s->key,
                     setting_expected(s, expected, sizeof(expected)));

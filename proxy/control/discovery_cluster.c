@@ -46,7 +46,7 @@ struct discovery_watch *discovery_cluster_watch(const struct discovery_site *sit
     c->publish = site->publish;
     c->arg = site->arg;
     c->random = (clock_us() + c->index) * 2 + 1;
-    c->resolver = resolver_new(c->times->resolve_ms);
+    c->resolver = resolver_new(c->conf, c->times->resolve_ms);
     c->env = (struct node_query_env){loop,          &discovery_node_ops,
                                      c->conf->user, c->conf->password,
                                      site->scratch, NODE_QUERY_TOPOLOGY};

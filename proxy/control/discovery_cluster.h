@@ -20,12 +20,17 @@
 
 struct resolver;
 
-struct resolver *resolver_new(uint32_t resolve_ms);
+/* Of the upstream's servers; its address_map is applied to every address. */
+struct resolver *resolver_new(const struct config_upstream *conf, uint32_t resolve_ms);
 void resolver_free(struct resolver **r);
-/* Blocks for a name that is not remembered. False when it has never resolved. */
+/* Blocks for a name that is not remembered. False when it has never resolved. A name with several
+ * addresses keeps to one of them as long as it has it and nobody found it unreachable. */
 MUST_CHECK bool resolver_get(struct resolver *r, const struct addr *a, struct sockaddr_any *out);
-/* Connecting failed: the name is looked up again when next asked for. */
-void resolver_doubt(struct resolver *r, const struct addr *a);
+/* The connection was lost: the name is looked up again when next asked for. `unreachable`: there
+ * was none to be had; the name's next address takes its turn. */
+void resolver_doubt(struct resolver *r, const struct addr *a, bool unreachable);
+/* True when the name had several addresses when it was last looked up. */
+bool resolver_has_choice(struct resolver *r, const struct addr *a);
 
 /* --- one node --- */
 

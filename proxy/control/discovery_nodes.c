@@ -65,7 +65,7 @@ static void set_lost(struct discovery_node *n, const char *why)
     uint64_t wait = RETRY_MIN_MS;
 
     node_query_close(&n->query);
-    resolver_doubt(c->resolver, &n->addr);
+    resolver_doubt(c->resolver, &n->addr, !was_good);
     discovery_node_complain(n, why);
     for (uint32_t i = 0; i < n->failures && wait < RETRY_MAX_MS; i++)
         wait *= 2;
@@ -87,8 +87,7 @@ bool discovery_node_open(struct discovery_node *n)
         set_lost(n, "the name does not resolve");
         return false;
     }
-    if (n->query != NULL && n->target.len == target.len &&
-        memcmp(&n->target.sa, &target.sa, target.len) == 0)
+    if (n->query != NULL && sockaddr_equal(&n->target, &target))
         return true;
     node_query_close(&n->query);
     n->pending = n->probing = n->answered = false;

@@ -8,10 +8,14 @@
 #define DOUBTED_MS 1000
 /* Names not asked for during so many lifetimes are forgotten. */
 #define FORGET_LIVES 10
+/* Addresses of one name that are remembered. */
+#define CHOICE_MAX 16
 
 struct entry {
     struct addr addr;
-    struct sockaddr_any target; /* len 0: never resolved */
+    struct sockaddr_any choice[CHOICE_MAX];
+    size_t choice_count; /* 0: never resolved */
+    size_t chosen;
     uint64_t looked_up_ms, used_ms;
     bool failed, doubted;
 };
@@ -19,13 +23,15 @@ struct entry {
 struct resolver {
     struct entry *entries;
     size_t count, cap;
+    const struct config_upstream *conf;
     uint32_t resolve_ms;
 };
 
-struct resolver *resolver_new(uint32_t resolve_ms)
+struct resolver *resolver_new(const struct config_upstream *conf, uint32_t resolve_ms)
 {
     struct resolver *r = xcalloc(1, sizeof(*r));
 
+    r->conf = conf;
     r->resolve_ms = resolve_ms;
     return r;
 }
@@ -82,34 +88,64 @@ static bool stale(const struct resolver *r, const struct entry *e, uint64_t now)
     return e->looked_up_ms == 0 || now - e->looked_up_ms >= life;
 }
 
-bool resolver_get(struct resolver *r, const struct addr *a, struct sockaddr_any *out)
+/* A name that no longer resolves keeps its last addresses: the name service may be down while the
+ * servers are not. */
+static void look_up(struct entry *e)
 {
+    struct sockaddr_any found[CHOICE_MAX], old = {0};
+    size_t n = addr_resolve_all(&e->addr, found, CHOICE_MAX);
+
+    e->failed = n == 0;
+    e->doubted = false;
+    e->looked_up_ms = clock_ms();
+    if (n == 0)
+        return;
+    if (e->choice_count > 0)
+        old = e->choice[e->chosen];
+    memcpy(e->choice, found, n * sizeof(*found));
+    e->choice_count = n;
+    e->chosen = 0;
+    for (size_t i = 0; i < n; i++)
+        if (sockaddr_equal(&found[i], &old))
+            e->chosen = i;
+}
+
+bool resolver_get(struct resolver *r, const struct addr *announced, struct sockaddr_any *out)
+{
+    struct addr a = config_dialled(r->conf, announced);
     uint64_t now = clock_ms();
     struct entry *e;
 
-    if (addr_numeric(a, out))
+    if (addr_numeric(&a, out))
         return true;
-    e = find(r, a);
+    e = find(r, &a);
     if (e == NULL)
-        e = add(r, a, now);
-    if (stale(r, e, now)) {
-        /* A name that no longer resolves keeps its last address: the name service may be down while
-         * the servers are not. */
-        e->failed = !addr_resolve(a, out);
-        if (!e->failed)
-            e->target = *out;
-        e->doubted = false;
-        e->looked_up_ms = clock_ms();
-    }
+        e = add(r, &a, now);
+    if (stale(r, e, now))
+        look_up(e);
     e->used_ms = clock_ms();
-    *out = e->target;
+    memset(out, 0, sizeof(*out));
+    if (e->choice_count > 0)
+        *out = e->choice[e->chosen];
     return out->len != 0;
 }
 
-void resolver_doubt(struct resolver *r, const struct addr *a)
+void resolver_doubt(struct resolver *r, const struct addr *announced, bool unreachable)
 {
-    struct entry *e = find(r, a);
+    struct addr a = config_dialled(r->conf, announced);
+    struct entry *e = find(r, &a);
 
-    if (e != NULL)
-        e->doubted = true;
+    if (e == NULL)
+        return;
+    e->doubted = true;
+    if (unreachable && e->choice_count > 0)
+        e->chosen = (e->chosen + 1) % e->choice_count;
+}
+
+bool resolver_has_choice(struct resolver *r, const struct addr *announced)
+{
+    struct addr a = config_dialled(r->conf, announced);
+    const struct entry *e = find(r, &a);
+
+    return e != NULL && e->choice_count > 1;
 }

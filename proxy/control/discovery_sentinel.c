@@ -295,7 +295,7 @@ struct discovery_watch *discovery_sentinel_watch(const struct discovery_site *si
     s->site = *site;
     s->conf = conf;
     s->times = &site->config->topology;
-    s->resolver = resolver_new(s->times->resolve_ms);
+    s->resolver = resolver_new(s->conf, s->times->resolve_ms);
     s->peer_env = (struct node_query_env){site->loop,          &sentinel_peer_ops,
                                           conf->sentinel_user, conf->sentinel_password,
                                           site->scratch,       NODE_QUERY_TOPOLOGY};

@@ -84,7 +84,7 @@ static void set_lost(struct sentinel_peer *p, const char *why)
     uint64_t wait = MIN((uint64_t)RETRY_MIN_MS << MIN(p->failures, 10u), (uint64_t)RETRY_MAX_MS);
 
     drop(p);
-    resolver_doubt(p->s->resolver, &p->addr);
+    resolver_doubt(p->s->resolver, &p->addr, p->failures > 0 || !p->tried);
     complain(p, why);
     p->tried = true;
     p->failures++;

@@ -270,8 +270,8 @@ static void probe_failed(struct sentinel_shard *d, const char *why)
         log_info("upstream %s: %s does not say whether it is master %s: %s", d->s->conf->name,
                  addr_format(&d->candidate, a), d->name, why);
     node_query_close(&d->probe);
+    resolver_doubt(d->s->resolver, &d->candidate, !d->answers);
     d->answers = false;
-    resolver_doubt(d->s->resolver, &d->candidate);
     d->probing = false;
     d->unreachable = true;
     d->retry_ms =

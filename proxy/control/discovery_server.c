@@ -2,7 +2,8 @@
  * discovery_server.c - the watch over one plain server: nothing but its name is looked after.
  *
  * Whether it answers is the workers' own experience; here its address is resolved again, from time
- * to time and when a worker has lost a connection.
+ * to time and when a worker has lost a connection. When the name has several addresses ("localhost"
+ * has two), the one in use is then tried, and the next one takes its turn when it does not answer.
  */
 #include "base/alloc.h"
 #include "base/clock.h"
@@ -16,6 +17,8 @@ struct discovery_server {
     struct resolver *resolver;
     struct slotmap *map;
     uint64_t version;
+    struct node_query_env env;
+    struct node_query *probe; /* NULL: none */
     uint64_t next_ms, last_ms;
     bool wished;
 };
@@ -50,6 +53,39 @@ static void look_up(struct discovery_server *s, uint64_t now)
     s->next_ms = now + 1000;
 }
 
+static void on_answered(struct node_query *q, enum node_question what, const redisReply *r)
+{
+    struct discovery_server *s = node_query_owner(q);
+
+    (void)what;
+    (void)r;
+    node_query_close(&s->probe);
+}
+
+static void unreachable(struct discovery_server *s)
+{
+    node_query_close(&s->probe);
+    resolver_doubt(s->resolver, &s->conf->seeds[0], true);
+    s->wished = true;
+}
+
+static void on_lost(struct node_query *q, const char *why)
+{
+    (void)why;
+    unreachable(node_query_owner(q));
+}
+
+static const struct node_query_ops probe_ops = {.answered = on_answered, .lost = on_lost};
+
+static void try_address(struct discovery_server *s)
+{
+    if (s->probe != NULL || s->map == NULL || !resolver_has_choice(s->resolver, &s->conf->seeds[0]))
+        return;
+    s->probe = node_query_open(&s->env, &s->map->nodes[0].target, s);
+    if (s->probe == NULL || !node_query_ask(s->probe, QUESTION_PING))
+        unreachable(s);
+}
+
 static void on_step(struct discovery_watch *w)
 {
     struct discovery_server *s = CONTAINER_OF(w, struct discovery_server, watch);
@@ -57,7 +93,8 @@ static void on_step(struct discovery_watch *w)
 
     if (atomic_exchange(&w->wish, 0) != 0) {
         s->wished = true;
-        resolver_doubt(s->resolver, &s->conf->seeds[0]);
+        resolver_doubt(s->resolver, &s->conf->seeds[0], false);
+        try_address(s);
     }
     if (s->map == NULL || (s->wished && now - s->last_ms >= gap) || now >= s->next_ms)
         look_up(s, now);
@@ -65,7 +102,11 @@ static void on_step(struct discovery_watch *w)
 
 static void on_tick(struct discovery_watch *w, uint64_t now_ms)
 {
-    (void)now_ms;
+    struct discovery_server *s = CONTAINER_OF(w, struct discovery_server, watch);
+    uint64_t patience = s->site.config->topology.query_timeout_ms;
+
+    if (s->probe != NULL && node_query_waiting_since(s->probe) < now_ms - MIN(now_ms, patience))
+        unreachable(s);
     on_step(w);
 }
 
@@ -73,6 +114,7 @@ static void on_free(struct discovery_watch *w)
 {
     struct discovery_server *s = CONTAINER_OF(w, struct discovery_server, watch);
 
+    node_query_close(&s->probe);
     resolver_free(&s->resolver);
     slotmap_unref(&s->map);
     free(s);
@@ -89,6 +131,8 @@ struct discovery_watch *discovery_server_watch(const struct discovery_site *site
     atomic_init(&s->watch.wish, 0);
     s->site = *site;
     s->conf = &site->config->upstreams[site->index];
-    s->resolver = resolver_new(site->config->topology.resolve_ms);
+    s->resolver = resolver_new(s->conf, site->config->topology.resolve_ms);
+    s->env = (struct node_query_env){site->loop,        &probe_ops,    s->conf->user,
+                                     s->conf->password, site->scratch, NODE_QUERY_TOPOLOGY};
     return &s->watch;
 }

@@ -88,6 +88,12 @@ int sock_connect(const struct sockaddr_any *to, uint32_t keepalive_s)
     return fd;
 }
 
+void sock_set_user_timeout(int fd, uint32_t ms)
+{
+    if (ms != 0)
+        set_int(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, (int)ms);
+}
+
 int sock_error(int fd)
 {
     int error = 0;

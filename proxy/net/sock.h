@@ -16,6 +16,10 @@ MUST_CHECK int sock_accept(int listener, struct sockaddr_any *from, uint32_t kee
 /* Starts connecting; -1 with errno. */
 MUST_CHECK int sock_connect(const struct sockaddr_any *to, uint32_t keepalive_s);
 
+/* How long sent bytes may stay without acknowledgement (TCP_USER_TIMEOUT); 0: the kernel's own
+ * time. Nothing for a unix socket. */
+void sock_set_user_timeout(int fd, uint32_t ms);
+
 /* The pending error of a socket (SO_ERROR), 0 for none. */
 int sock_error(int fd);
 

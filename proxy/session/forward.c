@@ -280,6 +280,15 @@ static enum refusal classify(struct upstream *u, struct node *n, struct request 
     return redirect_classify(u, n, r, reply);
 }
 
+/* A request that was sent again came back. */
+static inline void retry_over(struct node *n, struct request *r, bool in_vain)
+{
+    if (LIKELY(!r->again))
+        return;
+    r->again = 0;
+    node_retry_end(n, in_vain);
+}
+
 static void on_early_error(struct beconn *conn, struct bereq *be, const struct bereply *reply)
 {
     struct request *r = CONTAINER_OF(be, struct request, be);
@@ -297,6 +306,7 @@ static void take_reply(struct node *n, struct request *r, const struct bereply *
 
     if (UNLIKELY(reply->type == '-'))
         why = classify(u, n, r, reply);
+    retry_over(n, r, why != REFUSAL_NONE);
     /* A server that loads its data answers INFO all the same: that ends no outage. */
     if (UNLIKELY(n->outage_ms != 0) && why == REFUSAL_NONE && r->slot != SLOT_NONE && !n->held)
         node_answers(u->env, n);
@@ -364,12 +374,27 @@ void forward_unknown(struct client *c, struct request *r)
     answer_unknown(c, r);
 }
 
+/* It was not sent, and its connection is taken by a long reply: one for this server alone goes to
+ * the connection in its place at once; the others by way of redirect.c, which keeps their order. */
+static bool moved_to_replacement(struct client *c, struct request *r, const struct beconn *old)
+{
+    struct beconn *conn;
+
+    if (old->state == BECONN_CLOSED || r->slot != SLOT_NONE)
+        return false;
+    conn = node_shared(old->node, c->profile);
+    if (conn != NULL)
+        forward_again(c, r, conn, false);
+    return conn != NULL;
+}
+
 static void on_lost(struct beconn *conn, struct bereq *be, enum bereq_loss loss)
 {
     struct request *r = CONTAINER_OF(be, struct request, be);
     struct client *c = r->client;
     struct upstream *u = conn->node->user;
 
+    retry_over(conn->node, r, loss == BEREQ_UNKNOWN);
     if (c == NULL) {
         request_free(u->env, r);
         return;
@@ -385,6 +410,8 @@ static void on_lost(struct beconn *conn, struct bereq *be, enum bereq_loss loss)
     account_back(c, r);
     if (UNLIKELY(r->is_pinned))
         watch_request_lost(c, r, loss);
+    else if (moved_to_replacement(c, r, conn))
+        return;
     else if (loss == BEREQ_UNSENT &&
              conn->stream.written <= conn->handshake_bytes + be->end - be->len)
         redirect_hold(c, r, REFUSAL_NO_CONNECTION);
@@ -403,6 +430,7 @@ static void on_piece(struct beconn *conn, struct bereq *be, struct block *b, uin
     struct client *c = r->client;
     struct upstream *u = conn->node->user;
 
+    retry_over(conn->node, r, false);
     if (c == NULL) {
         if (last) {
             give_back(conn, r, '*');

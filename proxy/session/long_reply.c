@@ -30,27 +30,38 @@ static void end(struct long_reply *l)
     free(l);
 }
 
-/* Others get a fresh connection; this one finishes what was sent on it and closes. */
+/* Others get a fresh connection, and those that have sent nothing yet move to it; this one finishes
+ * what was sent on it and closes. */
+static void detach(struct session_env *env, struct beconn *conn)
+{
+    struct upstream *u = conn->node->user;
+
+    node_retire(conn);
+    upstream_route_changed(u, conn->node);
+    beconn_return_unsent(conn);
+    METRIC_ADD(&env->metrics, detached, 1);
+    METRIC_ADD(&env->metrics, behind_large, conn->inflight - 1);
+}
+
 static void stop_reading(struct long_reply *l)
 {
     struct beconn *conn = l->conn;
-    struct upstream *u = conn->node->user;
 
-    if (l->buffered || l->paused_ms != 0)
+    if (l->buffered || l->paused)
         return;
-    if (!conn->leased && !conn->retired) {
-        node_retire(conn);
-        upstream_route_changed(u, conn->node);
-    }
-    l->paused_ms = clock_ms();
+    if (!conn->leased && !conn->retired)
+        detach(l->client->env, conn);
+    l->paused = true;
+    if (l->slow_ms == 0)
+        l->slow_ms = clock_ms();
     beconn_pause(conn);
 }
 
 static void read_on(struct long_reply *l)
 {
-    if (l->paused_ms == 0 || l->conn == NULL)
+    if (!l->paused || l->conn == NULL)
         return;
-    l->paused_ms = 0;
+    l->paused = false;
     beconn_resume(l->conn);
 }
 
@@ -136,8 +147,8 @@ void long_reply_tick(struct session_env *env, uint64_t now_ms)
     LIST_FOREACH (at, tmp, &env->long_replies) {
         struct long_reply *l = CONTAINER_OF(at, struct long_reply, link);
 
-        if (l->paused_ms == 0 || l->conn == NULL || l->conn->inflight < 2 ||
-            now_ms - l->paused_ms < env->config->backend.lane_stall_ms)
+        if (l->slow_ms == 0 || l->buffered || l->conn == NULL || l->conn->inflight < 2 ||
+            now_ms - l->slow_ms < env->config->backend.lane_stall_ms)
             continue;
         l->buffered = true;
         read_on(l);

@@ -2,8 +2,9 @@
  * long_reply.h - a reply longer than backend.large_reply passes to its client in pieces.
  *
  * The connection it comes on is taken out of the shared set, and is read at the client's pace.
- * While requests of others wait behind it, its reading pauses for at most backend.lane_stall; after
- * that the reply is buffered within the client's output marks. Layer: session. Thread: one worker.
+ * While requests of others wait behind it, that goes on for at most backend.lane_stall; after that
+ * the reply is read as fast as it comes and buffered within the client's output marks. Layer:
+ * session. Thread: one worker.
  */
 #ifndef SESSION_LONG_REPLY_H
 #define SESSION_LONG_REPLY_H
@@ -16,8 +17,9 @@ struct long_reply {
     struct client *client;
     struct beconn *conn; /* NULL once all of it has arrived */
     struct chain stash;  /* what arrived before it was the client's next answer */
-    uint64_t paused_ms;  /* since when the connection is not read; 0: it is */
-    bool buffered;       /* lane_stall has passed: no more pauses */
+    bool paused;         /* the connection is not read */
+    uint64_t slow_ms;    /* when it was paused first; 0: never */
+    bool buffered;       /* lane_stall has passed while others waited: no more pauses */
 };
 
 /* A piece of r's reply. `last`: r is no longer with the connection. */

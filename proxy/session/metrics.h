@@ -25,6 +25,8 @@
     METRIC(unknown, counter, "writes answered with -UNKNOWN")                                      \
     METRIC(clients_closed_output, counter, "clients closed at an output limit")                    \
     METRIC(largest_client, gauge, "bytes that the client with most of them holds")                 \
+    METRIC(detached, counter, "connections left to a large reply that its client reads slowly")    \
+    METRIC(behind_large, counter, "requests that had been sent behind such a reply")               \
     METRIC(backend_lost, counter, "connections to servers lost")
 
 struct metrics {

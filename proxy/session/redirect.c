@@ -11,6 +11,8 @@
 
 /* How long a node that answered "not now" is left alone before one request tries it again. */
 #define PROBE_MS 10
+/* A server that is there has been connected to and says hello within this time. */
+#define FRESH_MS 100
 /* The longest wait before a request that is sent round in circles is sent again. */
 #define CIRCLE_MS 500
 
@@ -226,6 +228,9 @@ static enum verdict outage_verdict(struct client *c, struct node *n, uint64_t no
 
     if (!n->held && now >= n->retry_at_ms && (conn == NULL || conn->state == BECONN_READY))
         return SENT;
+    /* However long ago the outage began: an attempt that has just been made may end it. */
+    if (conn != NULL && conn->state < BECONN_READY && now < conn->progress_ms + FRESH_MS)
+        return WAIT;
     return now - n->outage_ms > limits->ride_through_ms ? FAILED : WAIT;
 }
 
@@ -236,6 +241,7 @@ static enum verdict try_request(struct client *c, struct request *r, uint64_t no
     bool asking = r->refusal == REFUSAL_ASK && r->ask_node != NULL;
     struct node *n = asking ? r->ask_node : upstream_route(c->up, r->slot);
     struct beconn *conn;
+    bool counted;
     enum verdict v;
 
     if (now < x->retry_at_ms)
@@ -255,8 +261,14 @@ static enum verdict try_request(struct client *c, struct request *r, uint64_t no
     if ((r->refusal == REFUSAL_LOST || r->refusal >= REFUSAL_TRYAGAIN) &&
         now - x->held_since_ms > limit)
         return FAILED;
+    /* What blocks would keep its share of the budget until it is served. */
+    counted = !r->is_blocking;
+    if (counted && !node_retry_begin(n, now))
+        return now - x->held_since_ms > limit ? FAILED : WAIT;
     conn = forward_connection_of(c, r, n);
     if (conn == NULL) {
+        if (counted)
+            node_retry_end(n, false);
         if (asking) /* its owner knows best */
             redirect_drop_target(r);
         return now - x->held_since_ms > limit ? FAILED : WAIT;
@@ -266,6 +278,7 @@ static enum verdict try_request(struct client *c, struct request *r, uint64_t no
         n->retry_at_ms = now + 2 * PROBE_MS;
     unhold(c, r);
     redirect_drop_target(r);
+    r->again = counted;
     forward_again(c, r, conn, asking);
     return SENT;
 }

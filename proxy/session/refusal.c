@@ -31,9 +31,26 @@ static bool starts_with(const char *p, size_t n, const char *word)
     return n >= w && memcmp(p, word, w) == 0;
 }
 
-/* "3999 127.0.0.1:6381": true when it is this request's slot and an address. */
-static bool parse_target(const struct node *n, const struct request *r, const char *p, size_t len,
+/* "?:6381": its server keeps to itself where the others are, but the map may tell. */
+static bool guess_target(const struct upstream *u, uint16_t slot, const char *p, size_t len,
                          struct addr *out)
+{
+    uint16_t node;
+    int64_t port;
+
+    if (len < 3 || p[1] != ':' || !resp_parse_int(p + 2, len - 2, &port) || port <= 0 ||
+        port > UINT16_MAX)
+        return false;
+    node = slotmap_guess(u->map, slot, (uint16_t)port);
+    if (node == NODE_NONE)
+        return false;
+    *out = u->map->nodes[node].addr;
+    return true;
+}
+
+/* "3999 127.0.0.1:6381": true when it is this request's slot and an address. */
+static bool parse_target(const struct upstream *u, const struct node *n, const struct request *r,
+                         const char *p, size_t len, struct addr *out)
 {
     const char *space = memchr(p, ' ', len), *host;
     size_t host_len;
@@ -43,17 +60,14 @@ static bool parse_target(const struct node *n, const struct request *r, const ch
         return false;
     host = space + 1;
     host_len = (size_t)(p + len - host);
-    if (host_len > 0 && (host[0] == ':' || host[0] == '?')) {
-        /* "the same host as mine": a node that does not know its own address. */
+    if (host_len > 0 && host[0] == '?')
+        return guess_target(u, r->slot, host, host_len, out);
+    if (host_len > 0 && memrchr(host, ':', host_len) == host) {
+        /* "the same host as mine". An IPv6 address may begin with a colon too, but has more. */
         char text[ADDR_TEXT_MAX];
-        const char *colon = memrchr(host, ':', host_len);
-        int w;
+        int w = snprintf(text, sizeof(text), "%s%.*s", n->addr.host, (int)host_len, host);
 
-        if (colon == NULL)
-            return false;
-        w = snprintf(text, sizeof(text), "%s%.*s", n->addr.host, (int)(host + host_len - colon),
-                     colon);
-        return w > 0 && addr_parse(text, (size_t)w, out);
+        return w > 0 && (size_t)w < sizeof(text) && addr_parse(text, (size_t)w, out);
     }
     return addr_parse(host, host_len, out);
 }
@@ -96,7 +110,7 @@ enum refusal refusal_parse(struct upstream *u, const struct node *n, const struc
         size_t word = *p == 'M' ? 6 : 4;
 
         why = *p == 'M' ? REFUSAL_MOVED : REFUSAL_ASK;
-        if (!parse_target(n, r, p + word, len - word, &target))
+        if (!parse_target(u, n, r, p + word, len - word, &target))
             return script ? REFUSAL_NONE : why; /* no target: the next map tells */
         if (script && !node_known(u, &target))
             return REFUSAL_NONE;

@@ -73,6 +73,7 @@ struct request {
     uint8_t is_part : 1;
     uint8_t silent : 1;      /* CLIENT REPLY: its reply is dropped */
     uint8_t failed : 1;      /* answered by the proxy's own error: it has not run */
+    uint8_t again : 1;       /* sent again, and counted so in its node */
     uint8_t is_pinned : 1;   /* on the connection that watches keys (session/watch.h) */
     uint8_t is_blocking : 1; /* on a leased connection (session/blocking.h) */
     uint8_t is_tx : 1;       /* EXEC with its whole block (session/transaction.h) */

@@ -103,11 +103,16 @@ static struct node *add_node(struct upstream *u, const struct addr *a,
 
 struct node *upstream_node(struct upstream *u, const struct addr *a)
 {
-    struct node *n = find_node(u, a);
+    uint16_t known = slotmap_find_addr(u->map, a);
+    struct node *n = known != NODE_NONE ? u->map_nodes[known] : find_node(u, a);
     struct sockaddr_any target;
 
-    if (n == NULL && addr_numeric(a, &target))
-        n = add_node(u, a, &target);
+    if (n == NULL) {
+        struct addr dialled = config_dialled(u->config, a);
+
+        if (addr_numeric(&dialled, &target))
+            n = add_node(u, a, &target);
+    }
     return n;
 }
 
@@ -151,8 +156,6 @@ static void adopt_nodes(struct upstream *u, const struct slotmap *m)
 
         if (n == NULL)
             n = add_node(u, &mn->addr, &mn->target);
-        else if (mn->target.len != 0)
-            n->target = mn->target;
         n->in_map = true;
         u->map_nodes[i] = n;
     }
@@ -217,6 +220,23 @@ static void get_known(struct upstream *u)
         (void)node_shared(n, u->base_profile[0]);
 }
 
+/* Names that have another address now: what was sent to the old one is awaited for a while, and
+ * what comes goes to the new one, in order. */
+static void retarget_nodes(struct upstream *u)
+{
+    for (size_t i = 0; i < u->map_node_count; i++) {
+        const struct sockaddr_any *target = &u->map->nodes[i].target;
+        struct node *n = u->map_nodes[i];
+
+        if (target->len == 0 || sockaddr_equal(&n->target, target))
+            continue;
+        n->target = *target;
+        n->retry_at_ms = 0;
+        node_replaced(n);
+        upstream_route_changed(u, n);
+    }
+}
+
 void upstream_adopt(struct upstream *u, struct slotmap *m)
 {
     struct slotmap *old;
@@ -238,6 +258,7 @@ void upstream_adopt(struct upstream *u, struct slotmap *m)
     }
     memcpy(u->unstable, m->moving, sizeof(u->unstable));
     u->map = m;
+    retarget_nodes(u);
     if (u->config->kind == UPSTREAM_SENTINEL) {
         adopt_holds(u, m);
         retire_replaced(u, old, old_nodes);

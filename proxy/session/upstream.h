@@ -51,7 +51,8 @@ void upstream_adopt(struct upstream *u, struct slotmap *m);
 /* Routes a slot to the node a MOVED named, until the next map. */
 void upstream_override(struct upstream *u, uint16_t slot, struct node *n);
 
-/* The node of this address, created when it is numeric and new; NULL for an unknown name. */
+/* The node of this address or announced host name, created when the address is numeric and new;
+ * NULL for an unknown name. */
 struct node *upstream_node(struct upstream *u, const struct addr *a);
 
 /* The slots of n go another way from now on: its shared connection is another one. */

@@ -14,7 +14,8 @@ struct member {
     char id[NODE_ID_LEN + 1];
     char master[NODE_ID_LEN + 1];
     struct addr addr; /* host empty: unknown */
-    bool addr_own;    /* its own line told the address */
+    char hostname[ADDR_HOST_MAX + 1];
+    bool addr_own; /* its own line told the address */
     uint64_t addr_epoch;
     bool stated; /* a line was seen; else only the space for one */
     bool own;    /* the statement believed is its own */
@@ -164,6 +165,7 @@ static void take_address(struct member *m, const struct nodes_line *line, const 
     if (!own && (m->addr_own || (m->addr.host[0] != '\0' && line->epoch <= m->addr_epoch)))
         return;
     m->addr = a;
+    memcpy(m->hostname, line->hostname, sizeof(m->hostname));
     m->addr_own = own;
     m->addr_epoch = line->epoch;
 }
@@ -280,6 +282,7 @@ static void fill_node(struct finish *f, uint16_t i)
     struct slotmap_node *n = &f->map->nodes[i];
 
     n->addr = m->addr;
+    memcpy(n->hostname, m->hostname, sizeof(n->hostname));
     memcpy(n->id, m->id, sizeof(n->id));
     n->epoch = m->epoch;
     n->is_master = m->is_master;

@@ -109,10 +109,14 @@ static bool parse_addr(struct parse *ps, struct span s, struct nodes_line *line)
     host.n = (size_t)(colon - host.p);
     if (hostname.n > 0 && memchr(hostname.p, '=', hostname.n) != NULL)
         hostname.n = 0; /* name=value fields, and no host name before them */
+    if (equals(hostname, "?"))
+        hostname.n = 0;
     if (host.n == 0 || equals(host, "?"))
-        host = equals(hostname, "?") ? (struct span){NULL, 0} : hostname;
+        host = hostname;
     if (host.n == 0 || port == 0)
         return true;
+    if (hostname.n > 0 && make_addr(hostname, (uint16_t)port, &line->addr))
+        memcpy(line->hostname, line->addr.host, sizeof(line->hostname));
     if (!make_addr(host, (uint16_t)port, &line->addr))
         return bad(ps, "an address that is none", all);
     return true;

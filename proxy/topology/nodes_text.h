@@ -25,9 +25,10 @@ enum nodes_flag {
 
 struct nodes_line {
     char id[NODE_ID_LEN + 1];
-    char master[NODE_ID_LEN + 1]; /* empty: none */
-    struct addr addr;             /* host empty: the line tells none */
-    uint16_t port;                /* as printed; 0 = unknown */
+    char master[NODE_ID_LEN + 1];     /* empty: none */
+    struct addr addr;                 /* host empty: the line tells none */
+    char hostname[ADDR_HOST_MAX + 1]; /* announced beside an address; empty: none */
+    uint16_t port;                    /* as printed; 0 = unknown */
     unsigned flags;
     uint64_t epoch;
     uint32_t first_range, range_count; /* into ranges */

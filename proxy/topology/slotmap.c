@@ -1,5 +1,7 @@
 #include "topology/slotmap.h"
 
+#include <strings.h>
+
 #include "base/alloc.h"
 
 struct slotmap *slotmap_new(void)
@@ -50,6 +52,12 @@ const struct slotmap_move *slotmap_find_move(const struct slotmap *m, uint16_t s
     return lo < m->move_count && m->moves[lo].slot == slot ? &m->moves[lo] : NULL;
 }
 
+static bool is_called(const struct slotmap_node *n, const struct addr *a)
+{
+    return addr_equal(&n->addr, a) || (n->hostname[0] != '\0' && n->addr.port == a->port &&
+                                       strcasecmp(n->hostname, a->host) == 0);
+}
+
 uint16_t slotmap_find_addr(const struct slotmap *m, const struct addr *a)
 {
     uint16_t found = NODE_NONE;
@@ -57,13 +65,30 @@ uint16_t slotmap_find_addr(const struct slotmap *m, const struct addr *a)
     for (size_t i = 0; i < m->node_count; i++) {
         const struct slotmap_node *n = &m->nodes[i];
 
-        if (!addr_equal(&n->addr, a))
+        if (!is_called(n, a))
             continue;
         /* A node that was set up anew has another id; its old one lingers, marked as failed. */
         if (n->reachable)
             return (uint16_t)i;
         if (found == NODE_NONE)
             found = (uint16_t)i;
+    }
+    return found;
+}
+
+uint16_t slotmap_guess(const struct slotmap *m, uint16_t slot, uint16_t port)
+{
+    const struct slotmap_move *move = slotmap_find_move(m, slot);
+    uint16_t found = NODE_NONE;
+
+    if (move != NULL && move->to != NODE_NONE && m->nodes[move->to].addr.port == port)
+        return move->to;
+    for (size_t i = 0; i < m->node_count; i++) {
+        if (m->nodes[i].addr.port != port || !m->nodes[i].reachable)
+            continue;
+        if (found != NODE_NONE)
+            return NODE_NONE;
+        found = (uint16_t)i;
     }
     return found;
 }
@@ -82,7 +107,8 @@ static bool same_node(const struct slotmap_node *a, const struct slotmap_node *b
 {
     return a->master == b->master && a->is_master == b->is_master && a->reachable == b->reachable &&
            a->hold == b->hold && a->epoch == b->epoch && addr_equal(&a->addr, &b->addr) &&
-           strcmp(a->id, b->id) == 0 && a->target.len == b->target.len &&
+           strcasecmp(a->hostname, b->hostname) == 0 && strcmp(a->id, b->id) == 0 &&
+           a->target.len == b->target.len &&
            memcmp(&a->target.sa, &b->target.sa, a->target.len) == 0;
 }
 

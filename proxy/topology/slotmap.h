@@ -17,12 +17,13 @@
 #define NODE_ID_LEN 40
 
 struct slotmap_node {
-    struct addr addr;           /* as the cluster names it, address_map applied */
-    struct sockaddr_any target; /* resolved; len 0 when it could not be */
-    char id[NODE_ID_LEN + 1];   /* cluster node id; empty where there is none */
-    uint64_t epoch;             /* configuration epoch (of its master, for a replica) */
-    uint32_t slots;             /* slots owned */
-    uint16_t master;            /* for a replica: index of its master; else NODE_NONE */
+    struct addr addr;           /* as the cluster names it */
+    struct sockaddr_any target; /* address_map applied, resolved; len 0 when it could not be */
+    char hostname[ADDR_HOST_MAX + 1]; /* the cluster's other name for it; empty: none */
+    char id[NODE_ID_LEN + 1];         /* cluster node id; empty where there is none */
+    uint64_t epoch;                   /* configuration epoch (of its master, for a replica) */
+    uint32_t slots;                   /* slots owned */
+    uint16_t master;                  /* for a replica: index of its master; else NODE_NONE */
     bool is_master;
     bool reachable; /* not flagged fail/handshake/noaddr by the cluster */
     bool hold;      /* about to be replaced: nothing new is sent to it */
@@ -59,8 +60,13 @@ static inline bool slotmap_is_moving(const struct slotmap *m, uint16_t slot)
 /* The move of a slot, or NULL. */
 const struct slotmap_move *slotmap_find_move(const struct slotmap *m, uint16_t slot);
 
-/* Index of the node with this address, or NODE_NONE. */
+/* Index of the node with this address or announced host name, or NODE_NONE. */
 uint16_t slotmap_find_addr(const struct slotmap *m, const struct addr *a);
+
+/* Who is meant by "? PORT", the words of a server that does not tell its clients where others are:
+ * the taker of the slot where that is on its way, else the only node that has the port. NODE_NONE
+ * when several might be meant. */
+uint16_t slotmap_guess(const struct slotmap *m, uint16_t slot, uint16_t port);
 
 /* Last slot of the contiguous range of `slot`'s owner that begins at slot. */
 uint16_t slotmap_range_end(const struct slotmap *m, uint16_t slot);

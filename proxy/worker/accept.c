@@ -62,6 +62,7 @@ static void on_accept(struct ev_loop *ev, struct ev_io *w, int revents)
         int fd = sock_accept(l->fd, &from, a->config->client.tcp_keepalive_s);
 
         if (fd >= 0) {
+            sock_set_user_timeout(fd, a->config->client.tcp_user_timeout_ms);
             take(a, l, fd);
             continue;
         }

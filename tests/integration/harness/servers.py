@@ -155,6 +155,9 @@ def wait_until(what, predicate, timeout=20.0, step=0.02):
 class Server:
     """One process of PROGRAM. `args` are extra "--option value" words."""
 
+    host = "127.0.0.1"
+    prefix = ()  # of the command line, for a server in a network namespace
+
     def __init__(self, port=None, args=(), cluster=False, node_timeout=2000, conf_text=None):
         self.port = port or free_port()
         self.cluster = cluster
@@ -169,7 +172,7 @@ class Server:
                 f.write(conf_text)
 
     def start(self, wait=True):
-        argv = [PROGRAM, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", self.dir,
+        argv = [PROGRAM, "--port", str(self.port), "--bind", self.host, "--dir", self.dir,
                 "--save", "", "--appendonly", "no", "--logfile", self.log_path,
                 "--enable-debug-command", "yes", "--repl-diskless-sync-delay", "0",
                 "--repl-ping-replica-period", "1", "--databases", "16", "--proto-max-bulk-len",
@@ -181,8 +184,9 @@ class Server:
                      "--cluster-replica-validity-factor", "0",
                      "--cluster-allow-replica-migration", "no"]
         argv += self.args
-        self.proc = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT,
-                                     stdin=subprocess.DEVNULL, preexec_fn=die_with_parent)
+        self.proc = subprocess.Popen(list(self.prefix) + argv, stdout=subprocess.DEVNULL,
+                                     stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                                     preexec_fn=die_with_parent)
         atexit.register(self.stop)
         if wait:
             self.wait_up()
@@ -194,7 +198,7 @@ class Server:
                 raise AssertionError("%s on %d ended with %s: %s" % (
                     PROGRAM, self.port, self.proc.returncode, self.log_tail()))
             try:
-                with Conn(self.port, timeout=1.0) as c:
+                with self.conn(timeout=1.0) as c:
                     return not (isinstance(c.cmd("PING"), Error) and
                                 c.cmd("PING").code == "LOADING")
             except (OSError, EOFError):
@@ -212,21 +216,21 @@ class Server:
 
     @property
     def addr(self):
-        return "127.0.0.1:%d" % self.port
+        return "%s:%d" % (self.host, self.port)
 
     @property
     def alive(self):
         return self.proc is not None and self.proc.poll() is None
 
     def conn(self, **kw):
-        return Conn(self.port, **kw)
+        return Conn((self.host, self.port), **kw)
 
     def cmd(self, *args):
         """A command on a connection of the harness's own, reopened when it broke."""
         for attempt in (0, 1):
             try:
                 if self._conn is None:
-                    self._conn = Conn(self.port)
+                    self._conn = self.conn()
                 return self._conn.cmd(*args)
             except Exception:
                 if self._conn is not None:
@@ -299,8 +303,10 @@ class Cluster:
     nodes.conf is written before they start, which spares the handshakes and gives every test
     the same layout. self.nodes holds all Servers, masters first."""
 
-    def __init__(self, masters=3, replicas=3, node_timeout=2000, args=(), ranges=None):
+    def __init__(self, masters=3, replicas=3, node_timeout=2000, args=(), ranges=None,
+                 host="127.0.0.1"):
         self.node_timeout = node_timeout
+        self.host = host  # by which the nodes know each other
         self.args = list(args)
         self.ranges = ranges or even_ranges(masters)
         ports = [free_port() for _ in range(masters + replicas)]
@@ -318,8 +324,8 @@ class Cluster:
             master = "-" if i < masters else self.ids[ports[i % masters]]
             epoch = i % masters + 1 if i < masters else ports.index(
                 ports[i % masters]) + 1
-            line = "%s 127.0.0.1:%d@%d %s%s %s 0 0 %d connected" % (
-                self.ids[port], port, port + BUS, "myself," if port == me else "", role, master,
+            line = "%s %s:%d@%d %s%s %s 0 0 %d connected" % (
+                self.ids[port], self.host, port, port + BUS, "myself," if port == me else "", role, master,
                 epoch)
             if i < masters:
                 for a, b in self.ranges[i]:

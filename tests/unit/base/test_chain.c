@@ -122,6 +122,16 @@ static void do_append_ref(struct model *m)
     block_unref(&b);
 }
 
+static void do_truncate(struct model *m)
+{
+    size_t n = (size_t)rand_r(&seed) % (m->chain.bytes + 1);
+
+    if (rand_r(&seed) % 4 == 0)
+        n = m->chain.bytes - MIN(m->chain.bytes, 100);
+    chain_truncate(&m->chain, n);
+    m->end = m->begin + n;
+}
+
 static void do_consume(struct model *m)
 {
     size_t n = (size_t)rand_r(&seed) % (m->chain.bytes + 1);
@@ -177,7 +187,7 @@ static bool random_run(int operations)
     for (int i = 0; i < operations && ok; i++) {
         struct model *at = &m[rand_r(&seed) % 2];
 
-        switch (rand_r(&seed) % 9) {
+        switch (rand_r(&seed) % 10) {
         case 0:
         case 1:
             do_append(at);
@@ -194,6 +204,9 @@ static bool random_run(int operations)
             do_consume(at);
             break;
         case 7:
+            do_truncate(at);
+            break;
+        case 8:
             do_splice(at, at == m ? m + 1 : m);
             break;
         default:

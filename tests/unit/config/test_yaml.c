@@ -67,6 +67,38 @@ static void test_values(void)
     CU_ASSERT_PTR_NULL(c);
 }
 
+static const char *dialled(const struct config *c, const char *announced)
+{
+    static char text[ADDR_TEXT_MAX];
+    struct addr a;
+
+    CU_ASSERT_FATAL(addr_parse(announced, strlen(announced), &a));
+    a = config_dialled(&c->upstreams[0], &a);
+    return addr_format(&a, text);
+}
+
+static void test_address_map(void)
+{
+    struct config *c = load("upstreams:\n"
+                            "  a:\n"
+                            "    cluster: ['h1:1']\n"
+                            "    address_map:\n"
+                            "      10.0.0.1:*: '192.0.2.1:*'\n"
+                            "      10.0.0.1:7000: other.example:1\n"
+                            "      '[fd00::1]:*': '[::1]:*'\n");
+
+    CU_ASSERT_PTR_NOT_NULL_FATAL(c);
+    CU_ASSERT_STRING_EQUAL(dialled(c, "10.0.0.1:7000"), "other.example:1");
+    CU_ASSERT_STRING_EQUAL(dialled(c, "10.0.0.1:7001"), "192.0.2.1:7001");
+    CU_ASSERT_STRING_EQUAL(dialled(c, "fd00::1:7001"), "[::1]:7001");
+    CU_ASSERT_STRING_EQUAL(dialled(c, "10.0.0.2:7000"), "10.0.0.2:7000");
+    CU_ASSERT_STRING_EQUAL(dialled(c, "/run/x"), "/run/x");
+    config_free(&c);
+    refused("upstreams: {a: {cluster: ['h:1'], address_map: {'h:1': 'h:*'}}}",
+            "f.yaml:1: upstreams.a.address_map: 'h:1: h:*' is not a pair of addresses; expected at "
+            "most 4096 times HOST:PORT: HOST:PORT or 'HOST:*': 'HOST:*'");
+}
+
 static void test_lists(void)
 {
     struct config *c = load("upstreams:\n"
@@ -195,7 +227,7 @@ static void test_bad_keys(void)
     refused("log: {colour: red}",
             "f.yaml:1: log.colour: there is no such key; expected one of level, file");
     refused("backend: {retry: 5s}", "f.yaml:1: backend.retry: there is no such key; did you mean "
-                                    "retry_min or retry_max?");
+                                    "retry_min or retry_max or retry_budget?");
     refused("workers: 1\nlog: {}\nworkers: 1\n", "f.yaml:3: workers: given twice, first in line 1");
     refused("log:\n  level: info\n  file: x\n  level: info\n",
             "f.yaml:4: log.level: given twice, first in line 2");
@@ -387,6 +419,7 @@ void suite_yaml(void)
 
     CU_add_test(s, "values", test_values);
     CU_add_test(s, "lists", test_lists);
+    CU_add_test(s, "address_map", test_address_map);
     CU_add_test(s, "kinds of upstreams", test_kinds);
     CU_add_test(s, "bad values", test_bad_values);
     CU_add_test(s, "bad keys", test_bad_keys);

@@ -45,6 +45,44 @@ static void test_find_addr(void)
     slotmap_unref(&m);
 }
 
+/* A node goes by its address and by the host name it announces, and by nothing else. */
+static void test_find_hostname(void)
+{
+    struct addr by_name = addr_of("Node-1.example:7001"), other = addr_of("node-1.example:7002");
+    struct slotmap *m = slotmap_new();
+
+    m->node_count = 2;
+    m->nodes = xcalloc(2, sizeof(*m->nodes));
+    m->nodes[0].addr = addr_of("10.0.0.1:7001");
+    m->nodes[1].addr = addr_of("10.0.0.2:7001");
+    snprintf(m->nodes[1].hostname, sizeof(m->nodes[1].hostname), "node-1.example");
+    CU_ASSERT_EQUAL(slotmap_find_addr(m, &by_name), 1);
+    CU_ASSERT_EQUAL(slotmap_find_addr(m, &other), NODE_NONE);
+    slotmap_unref(&m);
+}
+
+static void test_guess(void)
+{
+    struct slotmap *m = slotmap_new();
+
+    m->node_count = 3;
+    m->nodes = xcalloc(3, sizeof(*m->nodes));
+    m->nodes[0].addr = addr_of("10.0.0.1:7001");
+    m->nodes[1].addr = addr_of("10.0.0.2:7001");
+    m->nodes[2].addr = addr_of("10.0.0.2:7002");
+    for (size_t i = 0; i < 3; i++)
+        m->nodes[i].reachable = true;
+    CU_ASSERT_EQUAL(slotmap_guess(m, 5, 7002), 2);
+    CU_ASSERT_EQUAL(slotmap_guess(m, 5, 7001), NODE_NONE);
+    CU_ASSERT_EQUAL(slotmap_guess(m, 5, 7003), NODE_NONE);
+    m->move_count = 1;
+    m->moves = xcalloc(1, sizeof(*m->moves));
+    m->moves[0] = (struct slotmap_move){.slot = 5, .from = 0, .to = 1};
+    CU_ASSERT_EQUAL(slotmap_guess(m, 5, 7001), 1);
+    CU_ASSERT_EQUAL(slotmap_guess(m, 6, 7001), NODE_NONE);
+    slotmap_unref(&m);
+}
+
 static void test_same(void)
 {
     struct addr a = addr_of("127.0.0.1:1");
@@ -110,6 +148,8 @@ void suite_slotmap(void)
 
     CU_add_test(s, "one server", test_single);
     CU_add_test(s, "find by address", test_find_addr);
+    CU_add_test(s, "find by host name", test_find_hostname);
+    CU_add_test(s, "guess by slot and port", test_guess);
     CU_add_test(s, "same", test_same);
     CU_add_test(s, "references of several threads", test_threads);
 }
