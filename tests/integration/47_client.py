@@ -83,6 +83,8 @@ class Kill(Case):
                 self.assertTrue(closed(old))
                 self.expect(conns[0], "PING", PONG)
                 self.expect_error(c, "CLIENT KILL MAXAGE 0", "ERR maxage should be greater than 0")
+                self.expect_error(c, "CLIENT KILL MAXAGE x",
+                                  "ERR maxage is not an integer or out of range")
 
     def test_skipme(self):
         with setup.proxy.conn() as c:
