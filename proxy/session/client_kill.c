@@ -126,6 +126,15 @@ static bool parse_positive(const struct resp_request *r, uint32_t i, int64_t *to
     return false;
 }
 
+/* In Valkey's words: Redis 7.0 has no MAXAGE. */
+static bool parse_age(const struct resp_request *r, uint32_t i, int64_t *to, struct chain *out)
+{
+    if (resp_arg_int(r, i, to))
+        return parse_positive(r, i, to, "maxage", out);
+    resp_write_error(out, "ERR maxage is not an integer or out of range");
+    return false;
+}
+
 static bool parse_user(struct kill_query *q, const struct client *c, const struct resp_request *r,
                        uint32_t i, struct chain *out)
 {
@@ -143,7 +152,7 @@ static bool parse_option(struct kill_query *q, const struct client *c, const str
     if (resp_arg_is(r, i, "id"))
         return parse_positive(r, i + 1, &q->id, "client-id", out);
     if (resp_arg_is(r, i, "maxage"))
-        return parse_positive(r, i + 1, &q->max_age_s, "maxage", out);
+        return parse_age(r, i + 1, &q->max_age_s, out);
     if (resp_arg_is(r, i, "type"))
         return parse_type(q, r, i + 1, out);
     if (resp_arg_is(r, i, "user"))

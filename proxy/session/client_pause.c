@@ -7,6 +7,7 @@
 #include "session/error.h"
 #include "session/local.h"
 #include "session/scripts.h"
+#include "session/transaction.h"
 
 struct client_pause {
     struct session_env *env;
@@ -67,11 +68,18 @@ static bool only_reads(struct client *c, const struct command *cmd, const struct
            says_no_writes(script.body, script.len);
 }
 
+bool client_pause_concerns(struct client *c, const struct command *cmd,
+                           const struct resp_request *r)
+{
+    return (cmd->flags & (CMD_WRITE | CMD_MAY_REPLICATE)) != 0 && !only_reads(c, cmd, r);
+}
+
 bool client_pause_holds(struct client *c, const struct command *cmd, const struct resp_request *r)
 {
-    if (cmd == NULL || !command_arity_ok(cmd, r->argc) || only_reads(c, cmd, r) ||
-        ((cmd->flags & (CMD_WRITE | CMD_MAY_REPLICATE)) == 0 &&
-         !(cmd->local == LOCAL_EXEC && c->in_multi)))
+    if (cmd == NULL || !command_arity_ok(cmd, r->argc))
+        return false;
+    if (!client_pause_concerns(c, cmd, r) &&
+        !(cmd->local == LOCAL_EXEC && c->in_multi && transaction_writes(c)))
         return false;
     client_hold(c, HOLD_PAUSE);
     return true;

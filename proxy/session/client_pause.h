@@ -12,6 +12,10 @@
 /* c->pause_writes is set: true when cmd (NULL: unknown) has to wait; HOLD_PAUSE is then set. */
 bool client_pause_holds(struct client *c, const struct command *cmd, const struct resp_request *r);
 
+/* What a pause of writes is about: r can change something at a server. */
+bool client_pause_concerns(struct client *c, const struct command *cmd,
+                           const struct resp_request *r);
+
 /* Counts the clients of this worker that wait (metrics.paused), for INFO's blocked_clients. */
 void client_pause_tick(struct session_env *env);
 

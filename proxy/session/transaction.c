@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "resp/write.h"
+#include "session/client_pause.h"
 #include "session/error.h"
 #include "session/forward.h"
 #include "session/scripts.h"
@@ -45,6 +46,11 @@ uint64_t transaction_bytes(const struct client *c)
 int transaction_commands(const struct client *c)
 {
     return c->in_multi ? (int)c->extra->transaction->commands : -1;
+}
+
+bool transaction_writes(const struct client *c)
+{
+    return c->extra->transaction->writes;
 }
 
 static enum dispatch_result reply(struct client *c, const struct command *cmd, struct chain *out)
@@ -168,6 +174,7 @@ static enum dispatch_result queue(struct client *c, const struct command *cmd,
     if (!t->failed)
         keep(c, t, fate, cmd, r);
     t->commands++;
+    t->writes |= client_pause_concerns(c, cmd, r);
     return reply_text(c, cmd, "QUEUED");
 }
 

@@ -28,6 +28,9 @@ uint64_t transaction_bytes(const struct client *c);
 /* Commands that it has queued; -1: the client is not inside MULTI. */
 int transaction_commands(const struct client *c);
 
+/* Among them is one that a pause of writes is about. The client is inside MULTI. */
+bool transaction_writes(const struct client *c);
+
 /* A command inside MULTI. True: *result tells what became of it. False: it is to be handled as if
  * there were no transaction, which by then knows whether that is an error. */
 bool transaction_takes(struct client *c, const struct command *cmd, const struct resp_request *r,

@@ -42,6 +42,7 @@ struct transaction {
     uint16_t slot;         /* of the keys so far; SLOT_NONE: none yet */
     uint16_t publish_slot; /* of the first channel of PUBLISH; it counts where there is no key */
     bool failed;           /* EXEC will be refused */
+    bool writes;           /* transaction_writes */
     bool selects;          /* a SELECT was sent: the last command of the block takes it back */
     bool ran_singly;       /* MULTI itself was refused, so the others were no transaction */
     char *early_error;     /* the first error before EXEC's reply, as the server sent it */

@@ -4,8 +4,9 @@ import unittest
 
 from harness.case import Case, Setup
 from harness.proxy import STANDIN, Proxy, grace
-from harness.resp import OK, PONG, Error, Map, encode
+from harness.resp import OK, PONG, Error, Map, encode, Simple
 
+QUEUED = Simple(b"QUEUED")
 setup = Setup()
 
 
@@ -82,6 +83,8 @@ class Kill(Case):
                 self.assertTrue(closed(old))
                 self.expect(conns[0], "PING", PONG)
                 self.expect_error(c, "CLIENT KILL MAXAGE 0", "ERR maxage should be greater than 0")
+                self.expect_error(c, "CLIENT KILL MAXAGE x",
+                                  "ERR maxage is not an integer or out of range")
 
     def test_skipme(self):
         with setup.proxy.conn() as c:
@@ -184,6 +187,21 @@ class Pause(Case):
             self.expect(c, "CLIENT UNPAUSE", OK)
             self.assertEqual([4, b"flags=no-writes"], [held.read(), also.read()])
             self.assertEqual(0, self.blocked(c))
+
+    def test_a_pause_of_writes_and_transactions(self):
+        with setup.proxy.conn() as c, setup.proxy.conn() as reads, setup.proxy.conn() as writes:
+            c.cmd("SET", "pause:t", "1")
+            for conn, line in ((reads, "GET pause:t"), (writes, "INCR pause:t")):
+                self.expect(conn, "MULTI", OK)
+                self.expect(conn, line, QUEUED)
+            self.expect(reads, ["EVAL", "#!lua flags=no-writes\nreturn 2", "1", "pause:t"], QUEUED)
+            self.expect(c, "CLIENT PAUSE 60000 WRITE", OK)
+            self.expect(reads, "EXEC", [b"1", 2])
+            writes.send(encode("EXEC"))
+            self.eventually("one waits", lambda: self.blocked(c) == 1)
+            self.expect(c, "GET pause:t", b"1")
+            self.expect(c, "CLIENT UNPAUSE", OK)
+            self.assertEqual([2], writes.read())
 
     def test_a_shorter_pause_changes_nothing(self):
         with setup.proxy.conn() as c, setup.proxy.conn() as other:
