@@ -198,7 +198,7 @@ bool refusal_overtaken(struct client *c, const struct request *r)
     for (const struct request *q = top->next; q != NULL; q = q->next) {
         if (executed_with_keys_of(c, q, r, &mine))
             return true;
-        if (q->state != REQUEST_PARTS)
+        if (q->state != REQUEST_PARTS && !q->keeps_parts)
             continue;
         for (const struct request *p = q->scatter->parts; p != NULL; p = p->next)
             if (executed_with_keys_of(c, p, r, &mine))

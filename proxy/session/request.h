@@ -57,7 +57,7 @@ struct request {
     const struct command *cmd;
     union {
         struct request *parent;  /* is_part */
-        struct scatter *scatter; /* REQUEST_PARTS */
+        struct scatter *scatter; /* REQUEST_PARTS, and keeps_parts */
         void *data;              /* REQUEST_PENDING; is_tx, is_blocking: what it needs for that */
     };
     union {
@@ -76,6 +76,7 @@ struct request {
     uint8_t is_pinned : 1;   /* on the connection that watches keys (session/watch.h) */
     uint8_t is_blocking : 1; /* on a leased connection (session/blocking.h) */
     uint8_t is_tx : 1;       /* EXEC with its whole block (session/transaction.h) */
+    uint8_t keeps_parts : 1; /* REQUEST_DONE, but its parts are there to be compared */
     uint32_t first, count;   /* of a part: its keys in scatter->order */
     char reply_inline[REQUEST_INLINE_REPLY];
 };

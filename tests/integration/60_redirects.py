@@ -386,6 +386,25 @@ class TryAgain(FakeCase):
             self.expect(c, ["GET", a], b"new")
 
 
+    def test_a_later_split_write_to_the_same_key_is_not_overtaken(self):
+        """SET a is refused, the MSET of several slots behind it is not: as above, whichever of the
+        MSET's parts are answered first, and when the whole of it already is."""
+        down = b"-CLUSTERDOWN The cluster is down\r\n"
+        for round_, others in enumerate(((0,), (1,), (1, 2), (0, 1, 2))):
+            a = cluster.key_on(0, "sw-a", round_)
+            keys = [cluster.key_on(i, "sw-b", round_) for i in others]
+            cluster.nodes[0].rule("SET", down, times=1, key=a)
+            with self.subTest(others), proxy.conn(timeout=grace(12)) as c:
+                mset = ["MSET", a, "new"] + [x for k in keys for x in (k, "new")]
+                first, second = c.pipeline([("SET", a, "old"), mset])
+                self.assertEqual(OK, second)
+                if first != OK:
+                    self.assertIsInstance(first, Error)
+                    self.assertTrue(first.startswith((b"TRYAGAIN ", b"CLUSTERDOWN ")), first)
+                self.expect(c, ["GET", a], b"new")
+                self.expect(c, ["MGET"] + keys, [b"new"] * len(keys))
+
+
 class Refusals(FakeCase):
     """Refused without having run: resent, the client waits and sees nothing of it."""
     TEXTS = [b"-CLUSTERDOWN The cluster is down\r\n", b"-CLUSTERDOWN Hash slot not served\r\n",
