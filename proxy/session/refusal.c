@@ -2,8 +2,12 @@
 
 #include "resp/number.h"
 #include "session/blocking.h"
+#include "session/redirect.h"
 #include "session/scatter.h"
 #include "session/scripts.h"
+
+/* So many nodes that no map names may be known at a time before scripts' words make no new ones. */
+#define UNSURE_NODES_MAX 64
 
 struct known_refusal {
     const char *text; /* the server's whole words */
@@ -98,10 +102,15 @@ enum refusal refusal_parse(struct upstream *u, const struct node *n, const struc
         why = *p == 'M' ? REFUSAL_MOVED : REFUSAL_ASK;
         if (!parse_target(n, r, p + word, len - word, &target))
             return script ? REFUSAL_NONE : why; /* no target: the next map tells */
-        if (script && !node_known(u, &target))
+        if (!script || node_known(u, &target)) {
+            info->target = upstream_node(u, &target);
+            return why;
+        }
+        if (u->number_count < u->map_node_count + UNSURE_NODES_MAX)
+            info->target = upstream_node(u, &target);
+        if (info->target == NULL)
             return REFUSAL_NONE;
-        info->target = upstream_node(u, &target);
-        return why;
+        return why == REFUSAL_MOVED ? REFUSAL_MOVED_UNSURE : REFUSAL_ASK_UNSURE;
     }
     if (r->is_blocking && starts_with(p, len, "UNBLOCKED force unblock"))
         return REFUSAL_READONLY; /* its server was a master when it was sent */
@@ -111,6 +120,32 @@ enum refusal refusal_parse(struct upstream *u, const struct node *n, const struc
     why = known_refusal(p, len, script);
     /* A script whose body nobody remembers is really missing. */
     return why == REFUSAL_NOSCRIPT && !scripts_can_repair(u->env, r) ? REFUSAL_NONE : why;
+}
+
+bool refusal_confirm(struct client *c, struct request *r)
+{
+    struct node *n = r->ask_node;
+
+    if (!node_known(c->up, &n->addr))
+        return false;
+    if (r->refusal == REFUSAL_ASK_UNSURE) {
+        r->refusal = REFUSAL_ASK;
+        upstream_set_unstable(c->up, r->slot);
+        return true;
+    }
+    redirect_drop_target(r);
+    r->refusal = REFUSAL_MOVED;
+    upstream_override(c->up, r->slot, n);
+    return true;
+}
+
+size_t refusal_text(const struct request *r, char *out, size_t size)
+{
+    char at[ADDR_TEXT_MAX];
+
+    return (size_t)snprintf(out, size, "-%s %u %s\r\n",
+                            r->refusal == REFUSAL_ASK_UNSURE ? "ASK" : "MOVED", r->slot,
+                            addr_format(&r->ask_node->addr, at));
 }
 
 /* --- order --- */

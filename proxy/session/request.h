@@ -36,6 +36,9 @@ enum refusal {
     REFUSAL_LOST,          /* a read whose connection broke */
     REFUSAL_MOVED,
     REFUSAL_ASK, /* ask_node tells where */
+    /* The same from a script, naming a node (ask_node) that no map has named yet: */
+    REFUSAL_MOVED_UNSURE,
+    REFUSAL_ASK_UNSURE,
     REFUSAL_TRYAGAIN,
     REFUSAL_NOT_SERVED, /* CLUSTERDOWN, but only for this slot or for writes */
     REFUSAL_CLUSTERDOWN,
@@ -62,7 +65,7 @@ struct request {
     };
     union {
         struct block *reply_block; /* REQUEST_DONE: holds the reply; NULL: it is inline */
-        struct node *ask_node;     /* REFUSAL_ASK */
+        struct node *ask_node;     /* REFUSAL_ASK and the unsure ones */
     };
     uint32_t epoch; /* of the routes when it was sent */
     uint32_t reply_off, reply_len;
