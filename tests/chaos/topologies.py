@@ -72,8 +72,10 @@ class ChaosCluster(Shards, Cluster):
         return self.wait_promoted(ranges[0][0], 60)
 
     def settle(self):
+        """A master that died is a replica only when it has heard who follows it."""
         self.wait_ok(60)
         self.wait_epochs(30)
+        wait_until("each master has a replica", lambda: all(map(self.replicas_of, self.shards())), 30)
 
     def move(self, slots, source, target):
         """A live migration, as redis-cli does it; nodes that do not answer are not told."""
