@@ -117,29 +117,6 @@ void redirect_fail(struct client *c, struct request *r, enum error_id id)
     answer_with(c, r, text, (size_t)n);
 }
 
-static enum error_id error_of(enum refusal why)
-{
-    switch (why) {
-    case REFUSAL_NO_OWNER:
-    case REFUSAL_NOT_SERVED:
-        return ERROR_SLOT_UNSERVED;
-    case REFUSAL_TRYAGAIN:
-        return ERROR_TRYAGAIN;
-    case REFUSAL_LOADING:
-        return ERROR_LOADING;
-    case REFUSAL_MASTERDOWN:
-        return ERROR_MASTERDOWN;
-    case REFUSAL_READONLY:
-        return ERROR_READONLY;
-    case REFUSAL_NOSCRIPT:
-        return ERROR_NOSCRIPT;
-    case REFUSAL_NO_MULTI:
-        return ERROR_NO_MULTI;
-    default:
-        return ERROR_CLUSTERDOWN;
-    }
-}
-
 void redirect_hold(struct client *c, struct request *r, enum refusal why)
 {
     struct session_env *env = c->env;
@@ -150,7 +127,7 @@ void redirect_hold(struct client *c, struct request *r, enum refusal why)
     if (why == REFUSAL_NOSCRIPT)
         scripts_repair(env, r);
     if (r->slot == SLOT_NONE) { /* it was for one server only, and not to be waited for */
-        redirect_fail(c, r, error_of(why));
+        redirect_fail(c, r, refusal_error(why));
         return;
     }
     if (why == REFUSAL_LOST) {
@@ -281,7 +258,7 @@ static enum verdict try_request(struct client *c, struct request *r, uint64_t no
 
 static enum verdict fail_request(struct client *c, struct request *r)
 {
-    enum error_id id = error_of((enum refusal)r->refusal);
+    enum error_id id = refusal_error((enum refusal)r->refusal);
 
     unhold(c, r);
     redirect_fail(c, r, id);

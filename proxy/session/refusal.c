@@ -148,6 +148,29 @@ size_t refusal_text(const struct request *r, char *out, size_t size)
                             addr_format(&r->ask_node->addr, at));
 }
 
+enum error_id refusal_error(enum refusal why)
+{
+    switch (why) {
+    case REFUSAL_NO_OWNER:
+    case REFUSAL_NOT_SERVED:
+        return ERROR_SLOT_UNSERVED;
+    case REFUSAL_TRYAGAIN:
+        return ERROR_TRYAGAIN;
+    case REFUSAL_LOADING:
+        return ERROR_LOADING;
+    case REFUSAL_MASTERDOWN:
+        return ERROR_MASTERDOWN;
+    case REFUSAL_READONLY:
+        return ERROR_READONLY;
+    case REFUSAL_NOSCRIPT:
+        return ERROR_NOSCRIPT;
+    case REFUSAL_NO_MULTI:
+        return ERROR_NO_MULTI;
+    default:
+        return ERROR_CLUSTERDOWN;
+    }
+}
+
 /* --- order --- */
 
 #define COMPARED_KEYS 256

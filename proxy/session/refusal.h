@@ -6,6 +6,7 @@
 #define SESSION_REFUSAL_H
 
 #include "session/client.h"
+#include "session/error.h"
 
 struct refusal_info {
     struct node *target; /* MOVED, ASK: where to; NULL when the name is not known (yet) */
@@ -19,6 +20,9 @@ enum refusal refusal_parse(struct upstream *u, const struct node *n, const struc
 
 /* How long the next map may take that names the node of an unsure refusal. */
 #define REFUSAL_UNSURE_MS 1000
+
+/* The error that a client gets when waiting did not help. */
+enum error_id refusal_error(enum refusal why);
 
 static inline bool refusal_is_unsure(enum refusal why)
 {
