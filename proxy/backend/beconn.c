@@ -435,9 +435,11 @@ void beconn_tick(struct beconn *c, uint64_t now_ms)
         return;
     }
     if (c->stream.written != c->written_mark) {
-        /* A long request on its way: the server cannot answer yet. */
+        /* A long request on its way: the server cannot answer yet. That it takes others, behind one
+         * that it owes a reply to, says nothing: a server that hangs does so, too. */
+        if (c->head != NULL && c->written_mark < c->handshake_bytes + c->head->end)
+            c->progress_ms = now_ms;
         c->written_mark = c->stream.written;
-        c->progress_ms = now_ms;
     }
     if (c->head == NULL || c->head->patient || c->paused || env->request_timeout_ms == 0)
         return;

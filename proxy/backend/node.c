@@ -304,3 +304,21 @@ void node_tick(struct node *n, uint64_t now_ms)
     if (n->replaced_ms != 0)
         close_overdue(n, now_ms);
 }
+
+static bool is_silent(const struct beconn *c, uint64_t now_ms, uint32_t ms)
+{
+    return c->state == BECONN_READY && c->head != NULL && !c->leased && !c->paused &&
+           (uint32_t)now_ms - c->head->sent_ms > ms && now_ms - c->progress_ms > ms;
+}
+
+bool node_fell_silent(struct node *n, uint64_t now_ms, uint32_t ms)
+{
+    if (now_ms - n->silent_ms <= ms)
+        return false;
+    for (const struct list_node *at = n->conns.next; at != &n->conns; at = at->next)
+        if (is_silent(CONTAINER_OF(at, const struct beconn, link), now_ms, ms)) {
+            n->silent_ms = now_ms;
+            return true;
+        }
+    return false;
+}

@@ -29,6 +29,7 @@ struct node {
     uint32_t in_vain;            /* those that came to nothing lately; retry_budget go a second */
     uint64_t in_vain_ms;         /* when they were counted down last */
     uint64_t outage_ms;          /* since when it cannot serve; 0: it can */
+    uint64_t silent_ms;          /* when its silence was last told of */
     uint16_t number;             /* under which the upstream's slots name it */
     uint16_t mark;               /* one bit, for sets of nodes; more than 16 share them */
     bool restarted;              /* a handshake has found another process there than before */
@@ -114,5 +115,9 @@ void node_forget(struct node *n, struct beconn *c);
 
 /* Timeouts of its connections. */
 void node_tick(struct node *n, uint64_t now_ms);
+
+/* True, once in so many milliseconds, when a shared connection has owed a reply for as long and
+ * nothing came: the server may be hanging, or be cut off. */
+bool node_fell_silent(struct node *n, uint64_t now_ms, uint32_t ms);
 
 #endif

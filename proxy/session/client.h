@@ -57,7 +57,8 @@ struct client_extra {
     struct list_node wait_link; /* env->waiting */
     uint64_t retry_at_ms;       /* not before */
     uint64_t held_since_ms;
-    uint64_t wait_version; /* REFUSAL_NO_OWNER: a newer map decides */
+    uint64_t unsure_until_ms; /* so long a map may come that names what a script's refusal names */
+    uint64_t wait_version;    /* REFUSAL_NO_OWNER: a newer map decides */
 };
 
 struct client {

@@ -18,7 +18,7 @@
 
 void redirect_drop_target(struct request *r)
 {
-    if (r->refusal == REFUSAL_ASK && r->ask_node != NULL)
+    if ((r->refusal == REFUSAL_ASK || refusal_is_unsure(r->refusal)) && r->ask_node != NULL)
         r->ask_node->holds--;
     r->refusal = REFUSAL_NONE;
     r->ask_node = NULL;
@@ -54,7 +54,6 @@ enum refusal redirect_classify(struct upstream *u, struct node *n, struct reques
             upstream_override(u, r->slot, info.target);
         if (info.target == NULL || r->redirects > 2)
             client_extra(r->client)->retry_at_ms = clock_ms() + redirect_delay(r);
-        env->hooks->want_refresh(env, u->index);
         break;
     case REFUSAL_ASK:
         METRIC_ADD(&env->metrics, ask, 1);
@@ -65,7 +64,13 @@ enum refusal redirect_classify(struct upstream *u, struct node *n, struct reques
             r->ask_node->holds++;
         if (info.target == NULL || r->redirects > 2)
             client_extra(r->client)->retry_at_ms = clock_ms() + redirect_delay(r);
-        env->hooks->want_refresh(env, u->index);
+        break;
+    case REFUSAL_MOVED_UNSURE:
+    case REFUSAL_ASK_UNSURE:
+        count_redirect(r);
+        r->ask_node = info.target;
+        r->ask_node->holds++;
+        client_extra(r->client)->unsure_until_ms = clock_ms() + REFUSAL_UNSURE_MS;
         break;
     case REFUSAL_TRYAGAIN:
         upstream_set_unstable(u, r->slot);
@@ -74,11 +79,9 @@ enum refusal redirect_classify(struct upstream *u, struct node *n, struct reques
         if (r->is_tx)
             r->redirects = 0;
         client_extra(r->client)->retry_at_ms = clock_ms() + PROBE_MS;
-        env->hooks->want_refresh(env, u->index);
         break;
     case REFUSAL_NOT_SERVED: /* this slot, or writes: the node is not down for others */
         client_extra(r->client)->retry_at_ms = clock_ms() + PROBE_MS;
-        env->hooks->want_refresh(env, u->index);
         break;
     case REFUSAL_NOSCRIPT: /* redirect_hold makes an EVAL of it */
         break;
@@ -86,10 +89,25 @@ enum refusal redirect_classify(struct upstream *u, struct node *n, struct reques
         if (n->outage_ms == 0)
             n->outage_ms = clock_ms();
         n->retry_at_ms = clock_ms() + PROBE_MS;
-        env->hooks->want_refresh(env, u->index);
         break;
     }
+    if (why != REFUSAL_NOSCRIPT)
+        env->hooks->want_refresh(env, u->index);
     return why;
+}
+
+static void answer_with(struct client *c, struct request *r, const char *text, size_t n)
+{
+    redirect_drop_target(r);
+    if (r->is_part) {
+        request_store(r, text, n, NULL);
+        scatter_part_done(c, r);
+    } else if (c->refused > 0) {
+        request_store(r, text, n, NULL);
+        client_request_stored(c, r);
+    } else {
+        client_request_done(c, r, text, n, NULL);
+    }
 }
 
 void redirect_fail(struct client *c, struct request *r, enum error_id id)
@@ -97,40 +115,8 @@ void redirect_fail(struct client *c, struct request *r, enum error_id id)
     char text[256];
     int n = snprintf(text, sizeof(text), "-%s\r\n", error_text(id));
 
-    redirect_drop_target(r);
     r->failed = 1;
-    if (r->is_part) {
-        request_store(r, text, (size_t)n, NULL);
-        scatter_part_done(c, r);
-    } else if (c->refused > 0) {
-        request_store(r, text, (size_t)n, NULL);
-        client_request_stored(c, r);
-    } else {
-        client_request_done(c, r, text, (size_t)n, NULL);
-    }
-}
-
-static enum error_id error_of(enum refusal why)
-{
-    switch (why) {
-    case REFUSAL_NO_OWNER:
-    case REFUSAL_NOT_SERVED:
-        return ERROR_SLOT_UNSERVED;
-    case REFUSAL_TRYAGAIN:
-        return ERROR_TRYAGAIN;
-    case REFUSAL_LOADING:
-        return ERROR_LOADING;
-    case REFUSAL_MASTERDOWN:
-        return ERROR_MASTERDOWN;
-    case REFUSAL_READONLY:
-        return ERROR_READONLY;
-    case REFUSAL_NOSCRIPT:
-        return ERROR_NOSCRIPT;
-    case REFUSAL_NO_MULTI:
-        return ERROR_NO_MULTI;
-    default:
-        return ERROR_CLUSTERDOWN;
-    }
+    answer_with(c, r, text, (size_t)n);
 }
 
 void redirect_hold(struct client *c, struct request *r, enum refusal why)
@@ -138,12 +124,12 @@ void redirect_hold(struct client *c, struct request *r, enum refusal why)
     struct session_env *env = c->env;
     const struct config_backend *limits = &env->config->backend;
 
-    if (why != REFUSAL_ASK)
+    if (why != REFUSAL_ASK && !refusal_is_unsure(why))
         redirect_drop_target(r);
     if (why == REFUSAL_NOSCRIPT)
         scripts_repair(env, r);
     if (r->slot == SLOT_NONE) { /* it was for one server only, and not to be waited for */
-        redirect_fail(c, r, error_of(why));
+        redirect_fail(c, r, refusal_error(why));
         return;
     }
     if (why == REFUSAL_LOST) {
@@ -285,10 +271,26 @@ static enum verdict try_request(struct client *c, struct request *r, uint64_t no
 
 static enum verdict fail_request(struct client *c, struct request *r)
 {
-    enum error_id id = error_of((enum refusal)r->refusal);
+    enum error_id id = refusal_error((enum refusal)r->refusal);
 
     unhold(c, r);
     redirect_fail(c, r, id);
+    return FAILED;
+}
+
+/* Until a map tells whether a script's refusal was the server's. */
+static enum verdict settle_unsure(struct client *c, struct request *r, uint64_t now)
+{
+    char text[ADDR_TEXT_MAX + 32];
+    size_t len;
+
+    if (refusal_confirm(c, r))
+        return NOTHING;
+    if (now < c->extra->unsure_until_ms)
+        return WAIT;
+    len = refusal_text(r, text, sizeof(text));
+    unhold(c, r);
+    answer_with(c, r, text, len);
     return FAILED;
 }
 
@@ -298,10 +300,14 @@ static enum verdict resume_request(struct client *c, struct request *r, uint64_t
 
     if (r->state != REQUEST_REFUSED)
         return NOTHING;
+    if (UNLIKELY(refusal_is_unsure(r->refusal)) && (v = settle_unsure(c, r, now)) != NOTHING)
+        return v;
     if (refusal_overtaken(c, r)) {
         /* A later command on the same key has run: to run this one now would change their order. */
-        if (r->refusal != REFUSAL_NOSCRIPT)
-            r->refusal = REFUSAL_TRYAGAIN;
+        enum refusal why = r->refusal == REFUSAL_NOSCRIPT ? REFUSAL_NOSCRIPT : REFUSAL_TRYAGAIN;
+
+        redirect_drop_target(r);
+        r->refusal = (uint8_t)why;
         return fail_request(c, r);
     }
     if (r->refusal == REFUSAL_TRYAGAIN && scatter_split(c, r))

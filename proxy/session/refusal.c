@@ -2,8 +2,12 @@
 
 #include "resp/number.h"
 #include "session/blocking.h"
+#include "session/redirect.h"
 #include "session/scatter.h"
 #include "session/scripts.h"
+
+/* So many nodes that no map names may be known at a time before scripts' words make no new ones. */
+#define UNSURE_NODES_MAX 64
 
 struct known_refusal {
     const char *text; /* the server's whole words */
@@ -112,10 +116,15 @@ enum refusal refusal_parse(struct upstream *u, const struct node *n, const struc
         why = *p == 'M' ? REFUSAL_MOVED : REFUSAL_ASK;
         if (!parse_target(u, n, r, p + word, len - word, &target))
             return script ? REFUSAL_NONE : why; /* no target: the next map tells */
-        if (script && !node_known(u, &target))
+        if (!script || node_known(u, &target)) {
+            info->target = upstream_node(u, &target);
+            return why;
+        }
+        if (u->number_count < u->map_node_count + UNSURE_NODES_MAX)
+            info->target = upstream_node(u, &target);
+        if (info->target == NULL)
             return REFUSAL_NONE;
-        info->target = upstream_node(u, &target);
-        return why;
+        return why == REFUSAL_MOVED ? REFUSAL_MOVED_UNSURE : REFUSAL_ASK_UNSURE;
     }
     if (r->is_blocking && starts_with(p, len, "UNBLOCKED force unblock"))
         return REFUSAL_READONLY; /* its server was a master when it was sent */
@@ -125,6 +134,55 @@ enum refusal refusal_parse(struct upstream *u, const struct node *n, const struc
     why = known_refusal(p, len, script);
     /* A script whose body nobody remembers is really missing. */
     return why == REFUSAL_NOSCRIPT && !scripts_can_repair(u->env, r) ? REFUSAL_NONE : why;
+}
+
+bool refusal_confirm(struct client *c, struct request *r)
+{
+    struct node *n = r->ask_node;
+
+    if (!node_known(c->up, &n->addr))
+        return false;
+    if (r->refusal == REFUSAL_ASK_UNSURE) {
+        r->refusal = REFUSAL_ASK;
+        upstream_set_unstable(c->up, r->slot);
+        return true;
+    }
+    redirect_drop_target(r);
+    r->refusal = REFUSAL_MOVED;
+    upstream_override(c->up, r->slot, n);
+    return true;
+}
+
+size_t refusal_text(const struct request *r, char *out, size_t size)
+{
+    char at[ADDR_TEXT_MAX];
+
+    return (size_t)snprintf(out, size, "-%s %u %s\r\n",
+                            r->refusal == REFUSAL_ASK_UNSURE ? "ASK" : "MOVED", r->slot,
+                            addr_format(&r->ask_node->addr, at));
+}
+
+enum error_id refusal_error(enum refusal why)
+{
+    switch (why) {
+    case REFUSAL_NO_OWNER:
+    case REFUSAL_NOT_SERVED:
+        return ERROR_SLOT_UNSERVED;
+    case REFUSAL_TRYAGAIN:
+        return ERROR_TRYAGAIN;
+    case REFUSAL_LOADING:
+        return ERROR_LOADING;
+    case REFUSAL_MASTERDOWN:
+        return ERROR_MASTERDOWN;
+    case REFUSAL_READONLY:
+        return ERROR_READONLY;
+    case REFUSAL_NOSCRIPT:
+        return ERROR_NOSCRIPT;
+    case REFUSAL_NO_MULTI:
+        return ERROR_NO_MULTI;
+    default:
+        return ERROR_CLUSTERDOWN;
+    }
 }
 
 /* --- order --- */
@@ -212,7 +270,7 @@ bool refusal_overtaken(struct client *c, const struct request *r)
     for (const struct request *q = top->next; q != NULL; q = q->next) {
         if (executed_with_keys_of(c, q, r, &mine))
             return true;
-        if (q->state != REQUEST_PARTS)
+        if (q->state != REQUEST_PARTS && !q->keeps_parts)
             continue;
         for (const struct request *p = q->scatter->parts; p != NULL; p = p->next)
             if (executed_with_keys_of(c, p, r, &mine))

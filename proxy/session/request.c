@@ -3,6 +3,7 @@
 #include "base/alloc.h"
 #include "session/blocking.h"
 #include "session/client.h"
+#include "session/scatter.h"
 #include "session/transaction.h"
 
 /* A stored reply of more bytes is kept by reference where it can be, instead of being copied. */
@@ -38,11 +39,13 @@ static uint32_t stored_kib(const struct request *r)
 void request_free(struct session_env *env, struct request *r)
 {
     bereq_release(&r->be);
-    if (UNLIKELY(r->is_tx || r->is_blocking)) {
+    if (UNLIKELY(r->is_tx || r->is_blocking || r->keeps_parts)) {
         if (r->is_tx)
             transaction_drop(r);
-        else
+        else if (r->is_blocking)
             blocking_drop(r);
+        else
+            scatter_drop_parts(env, r);
     }
     if (r->state == REQUEST_DONE && UNLIKELY(r->reply_block != NULL)) {
         if (r->client != NULL)

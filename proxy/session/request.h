@@ -36,6 +36,9 @@ enum refusal {
     REFUSAL_LOST,          /* a read whose connection broke */
     REFUSAL_MOVED,
     REFUSAL_ASK, /* ask_node tells where */
+    /* The same from a script, naming a node (ask_node) that no map has named yet: */
+    REFUSAL_MOVED_UNSURE,
+    REFUSAL_ASK_UNSURE,
     REFUSAL_TRYAGAIN,
     REFUSAL_NOT_SERVED, /* CLUSTERDOWN, but only for this slot or for writes */
     REFUSAL_CLUSTERDOWN,
@@ -57,12 +60,12 @@ struct request {
     const struct command *cmd;
     union {
         struct request *parent;  /* is_part */
-        struct scatter *scatter; /* REQUEST_PARTS */
+        struct scatter *scatter; /* REQUEST_PARTS, and keeps_parts */
         void *data;              /* REQUEST_PENDING; is_tx, is_blocking: what it needs for that */
     };
     union {
         struct block *reply_block; /* REQUEST_DONE: holds the reply; NULL: it is inline */
-        struct node *ask_node;     /* REFUSAL_ASK */
+        struct node *ask_node;     /* REFUSAL_ASK and the unsure ones */
     };
     uint32_t epoch; /* of the routes when it was sent */
     uint32_t reply_off, reply_len;
@@ -77,6 +80,7 @@ struct request {
     uint8_t is_pinned : 1;   /* on the connection that watches keys (session/watch.h) */
     uint8_t is_blocking : 1; /* on a leased connection (session/blocking.h) */
     uint8_t is_tx : 1;       /* EXEC with its whole block (session/transaction.h) */
+    uint8_t keeps_parts : 1; /* REQUEST_DONE, but its parts are there to be compared */
     uint32_t first, count;   /* of a part: its keys in scatter->order */
     char reply_inline[REQUEST_INLINE_REPLY];
 };

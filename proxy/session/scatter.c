@@ -59,11 +59,25 @@ static void finish(struct client *c, struct request *parent)
     chain_init(&out);
     s->finish(c, parent, &out);
     if (parent->state == REQUEST_PARTS && parent->scatter == s && s->pending == 0) {
-        parent->scatter = NULL;
-        scatter_free(c->env, s);
+        /* While others are refused the keys it has run with are compared with theirs. */
+        if (UNLIKELY(c->refused > 0) && c->head != parent && s->finish == merge_finish) {
+            parent->keeps_parts = 1;
+        } else {
+            parent->scatter = NULL;
+            scatter_free(c->env, s);
+        }
         client_request_composed(c, parent, &out);
     }
     chain_clear(&out);
+}
+
+void scatter_drop_parts(struct session_env *env, struct request *parent)
+{
+    struct scatter *s = parent->scatter;
+
+    parent->keeps_parts = 0;
+    parent->scatter = NULL;
+    scatter_free(env, s);
 }
 
 static void one_less(struct client *c, struct request *parent)

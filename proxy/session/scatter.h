@@ -57,6 +57,9 @@ void scatter_part_done(struct client *c, struct request *part);
  * done, the client's queue has changed. */
 MUST_CHECK bool scatter_split(struct client *c, struct request *r);
 
+/* Frees the parts that a finished request has kept (keeps_parts). */
+void scatter_drop_parts(struct session_env *env, struct request *parent);
+
 /* The client closes: r and its parts are freed, or orphaned while a connection has them. */
 void scatter_orphan(struct session_env *env, struct request *r);
 

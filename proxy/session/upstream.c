@@ -297,12 +297,21 @@ static void sweep(struct upstream *u)
     }
 }
 
+/* A server that hangs breaks no connection, and its successor may be chosen before its requests
+ * time out: discovery has a look at one that owes a reply for half of what it would wait itself. */
+static void tick_node(struct upstream *u, struct node *n, uint64_t now_ms)
+{
+    node_tick(n, now_ms);
+    if (node_fell_silent(n, now_ms, u->env->config->topology.query_timeout_ms / 2))
+        u->env->hooks->want_refresh(u->env, u->index);
+}
+
 void upstream_tick(struct upstream *u, uint64_t now_ms)
 {
     struct list_node *at, *tmp;
 
     LIST_FOREACH (at, tmp, &u->nodes)
-        node_tick(CONTAINER_OF(at, struct node, link), now_ms);
+        tick_node(u, CONTAINER_OF(at, struct node, link), now_ms);
     get_known(u);
     if (u->hub != NULL)
         hub_tick(u->hub, now_ms);

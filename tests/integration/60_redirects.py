@@ -1,4 +1,6 @@
 """Everything a node can answer or fail to answer, on cue, from a scripted fake cluster."""
+import os
+import random
 import threading
 import time
 import unittest
@@ -386,6 +388,103 @@ class TryAgain(FakeCase):
             self.expect(c, ["GET", a], b"new")
 
 
+    def test_a_later_split_write_to_the_same_key_is_not_overtaken(self):
+        """SET a is refused, the MSET of several slots behind it is not: as above, whichever of the
+        MSET's parts are answered first, and when the whole of it already is."""
+        down = b"-CLUSTERDOWN The cluster is down\r\n"
+        for round_, others in enumerate(((0,), (1,), (1, 2), (0, 1, 2))):
+            a = cluster.key_on(0, "sw-a", round_)
+            keys = [cluster.key_on(i, "sw-b", round_) for i in others]
+            cluster.nodes[0].rule("SET", down, times=1, key=a)
+            with self.subTest(others), proxy.conn(timeout=grace(12)) as c:
+                mset = ["MSET", a, "new"] + [x for k in keys for x in (k, "new")]
+                first, second = c.pipeline([("SET", a, "old"), mset])
+                self.assertEqual(OK, second)
+                if first != OK:
+                    self.assertIsInstance(first, Error)
+                    self.assertTrue(first.startswith((b"TRYAGAIN ", b"CLUSTERDOWN ")), first)
+                self.expect(c, ["GET", a], b"new")
+                self.expect(c, ["MGET"] + keys, [b"new"] * len(keys))
+
+
+class ProgramOrder(Case):
+    """Pipelines of one client over a slot that moves, or is half moved, at any place in them."""
+
+    def test_random_pipelines(self):
+        rounds = 10000 if os.environ.get("KEYWAY_TEST_LONG") else scaled(150)
+        with FakeCluster(3) as self.cluster:
+            with Proxy(self.cluster.seeds()).wait_start() as p, p.conn(timeout=grace(30)) as c:
+                for number in range(rounds):
+                    self.one_pipeline(c, number, random.Random(number))
+
+    def one_pipeline(self, c, number, rng):
+        a, b = ("{po%d}%s" % (number % 700, name) for name in "ab")
+        slot = key_slot(a)
+        home, to = self.cluster.owner[slot], (self.cluster.owner[slot] + rng.randint(1, 2)) % 3
+        self.expect(c, ["MSET", a, "0", b, "0"], OK)
+        commands = []
+        for i in range(1, rng.randint(4, 30)):
+            kind = rng.random()
+            commands.append(("SET", a, i) if kind < 0.5 else ("GET", a) if kind < 0.65 else
+                            ("MSET", a, i, b, i) if kind < 0.85 else ("MGET", a, b))
+        commands.append(("SET", a, len(commands) + 1))
+        begun, half = threading.Event(), rng.random() < 0.6
+        hits = rng.randrange(sum(x[0] == "SET" for x in commands))
+        self.on_hit(home, "SET", a, hits, lambda: (self.move(slot, home, to, [a], half) if half else
+                                                   self.move(slot, home, to, [a, b], False),
+                                                   begun.set()))
+        c.send(b"".join(encode(*x) for x in commands))
+        self.assertTrue(begun.wait(grace(10)), "the slot never began to move")
+        if half:
+            time.sleep(rng.choice((0, 0, 0.001, 0.01)))
+            self.move(slot, home, to, [b], False)
+        self.judge(c, a, b, commands, [c.read() for _ in commands], number)
+        for node in self.cluster.nodes:
+            node.clear()
+
+    def on_hit(self, index, name, key, hits, do):
+        left = [hits]
+
+        def action(conn, argv):
+            left[0] -= 1
+            if left[0] == -1:
+                do()
+            return PASS
+        self.cluster.nodes[index].rule(name, action, key=key)
+
+    def move(self, slot, home, to, keys, half):
+        source, target = self.cluster.nodes[home], self.cluster.nodes[to]
+        with source.lock, target.lock:
+            for key in keys:
+                if key.encode() in source.store:
+                    target.store[key.encode()] = source.store.pop(key.encode())
+            if half:
+                self.cluster.moving[slot] = (home, to)
+            else:
+                self.cluster.give(slot, to)
+
+    def judge(self, c, a, b, commands, replies, number):
+        """Each read sees the write before it (MGET that or a later one: it may be sent again, alone,
+        when its keys are on two nodes); at the end the last write that was acknowledged is there."""
+        what = "round %d: %s\n%s" % (number, commands, replies)
+        at_a = at_b = 0
+        for command, reply in zip(commands, replies):
+            if command[0] == "SET":
+                self.assertEqual(OK, reply, what)
+                at_a = command[2]
+            elif command[0] == "MSET" and reply == OK:
+                at_a = at_b = command[2]
+            elif command[0] == "MSET":
+                self.assertIsInstance(reply, Error, what)
+                self.assertTrue(reply.startswith(b"TRYAGAIN "), what)
+            elif command[0] == "GET":
+                self.assertEqual(b"%d" % at_a, reply, what)
+            else:
+                self.assertGreaterEqual(int(reply[0]), at_a, what)
+                self.assertGreaterEqual(int(reply[1]), at_b, what)
+        self.same_reply(what, [b"%d" % at_a, b"%d" % at_b], c.cmd("MGET", a, b))
+
+
 class Refusals(FakeCase):
     """Refused without having run: resent, the client waits and sees nothing of it."""
     TEXTS = [b"-CLUSTERDOWN The cluster is down\r\n", b"-CLUSTERDOWN Hash slot not served\r\n",
@@ -454,6 +553,23 @@ class Refusals(FakeCase):
             with self.subTest(text), proxy.conn() as c:
                 self.expect_raw(c, ["EVAL", "x", 1, key], text)
                 self.assertEqual(1, rule.hits, "how often the script was sent")
+
+    def test_a_script_sent_to_a_node_that_no_map_names_yet(self):
+        """It is believed when the next map names the node, and passed on when it does not."""
+        key = cluster.key_on(0, "unsure")
+        slot = key_slot(key)
+        for node in cluster.nodes[1:]:
+            node.rule("EVAL", b"+ran\r\n", key=key)
+        text = moved(slot, "127.0.0.1:%d" % free_port())
+        cluster.nodes[0].rule("EVAL", text, times=1, key=key)
+        with proxy.conn(timeout=grace(10)) as c:
+            first, second = c.pipeline([("EVAL", "x", 1, key), ("SET", key, "v")])
+            self.assertEqual((text[1:-2], OK), (bytes(first), second))
+            cluster.shown = 4  # a new node has come, and has the slot
+            cluster.give(slot, 3)
+            cluster.nodes[3].store[key.encode()] = b"v"
+            first, second = c.pipeline([("EVAL", "x", 1, key), ("GET", key)])
+            self.assertEqual((b"ran", b"v"), (bytes(first), second))
 
     def test_odd_replies_pass_untouched(self):
         """Whatever type a reply has, nested, empty, large; attributes and all."""

@@ -165,6 +165,32 @@ class Endings(StallCase):
             calls, ATTEMPTS))
         self.serves_others()
 
+    def test_write_that_is_never_answered_while_others_go_on_writing(self):
+        """The server takes what comes behind it, as one that hangs does: that is no progress."""
+        self.serve()
+        key, other = self.cluster.key_on(0), self.cluster.key_on(0, "busy")
+        self.first.rule("INCR", fake.silence, times=1, key=key)
+        stop = threading.Event()
+
+        def busy():
+            with self.proxy.conn(timeout=grace(15)) as c:
+                while not stop.wait(0.01):
+                    c.send(encode("GET", other))
+        thread = threading.Thread(target=busy, daemon=True)
+        c = self.client()
+        c.send(encode("INCR", key))
+        time.sleep(0.05)
+        thread.start()
+        try:
+            begin = time.monotonic()
+            got = self.reply(c, encode("INCR", key))
+            took = time.monotonic() - begin
+        finally:
+            stop.set()
+            thread.join(grace(20))
+        self.assertTrue(isinstance(got, Error) and got.startswith(b"UNKNOWN "), got)
+        self.assertLess(took, grace(2), "seconds until INCR was answered; the bound is 0.5")
+
     def test_upload_that_is_always_cut_off(self):
         self.serve()
         key, cuts = self.cluster.key_on(0), []

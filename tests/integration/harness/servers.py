@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 
 from .resp import Conn, Error, OK, encode, show
@@ -167,6 +168,7 @@ class Server:
         self.log_path = os.path.join(self.dir, "log")
         self.proc = None
         self._conn = None
+        self._conn_lock = threading.Lock()
         if conf_text is not None:
             with open(os.path.join(self.dir, "nodes.conf"), "w") as f:
                 f.write(conf_text)
@@ -226,18 +228,19 @@ class Server:
         return Conn((self.host, self.port), **kw)
 
     def cmd(self, *args):
-        """A command on a connection of the harness's own, reopened when it broke."""
+        """A command on a connection of the harness's own, reopened when it broke. Any thread."""
         for attempt in (0, 1):
-            try:
-                if self._conn is None:
-                    self._conn = self.conn()
-                return self._conn.cmd(*args)
-            except Exception:
-                if self._conn is not None:
-                    self._conn.close()
-                self._conn = None
-                if attempt or not self.alive:
-                    raise
+            with self._conn_lock:
+                try:
+                    if self._conn is None:
+                        self._conn = self.conn()
+                    return self._conn.cmd(*args)
+                except Exception:
+                    if self._conn is not None:
+                        self._conn.close()
+                    self._conn = None
+                    if attempt or not self.alive:
+                        raise
         return None
 
     def ok(self, *args):
