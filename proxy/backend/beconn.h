@@ -62,10 +62,11 @@ struct backend_env {
     struct loop *loop;
     const struct beconn_ops *ops;
     char *scratch; /* BECONN_SCRATCH bytes; valid within one callback */
-    const struct profile_table *profiles;
+    struct profile_table *profiles;
     uint32_t connect_timeout_ms, request_timeout_ms, tcp_keepalive_s;
     uint32_t retry_min_ms, retry_max_ms;
     uint32_t max_leased;
+    uint32_t max_profiles; /* shared connections to one node */
     uint64_t large_reply;
     uint64_t max_whole_reply; /* a reply that must be whole may have so many bytes */
     uint64_t random;          /* state of the jitter */
@@ -88,6 +89,8 @@ struct beconn {
     bool leased;  /* exclusive to one user, never in node->shared */
     bool retired; /* nothing new is sent; closes when its FIFO is empty */
     bool paused;
+    bool brief;  /* of a user: nothing but what must be said is sent at the beginning */
+    bool noauth; /* the server wants an AUTH first */
     struct bereq *head, **tail;
     uint32_t inflight; /* requests in the FIFO */
     uint64_t inflight_bytes;
@@ -134,6 +137,9 @@ void beconn_resume(struct beconn *c);
 /* Closes at once: every request gets lost(), then closed() is called. `why` is for the log; NULL:
  * not worth a line. */
 void beconn_close(struct beconn *c, const char *why);
+
+/* Closes at once, as the server refuses the user: every request gets this error as its reply. */
+void beconn_refuse(struct beconn *c, const struct bereply *reply);
 
 /* Timeouts; from the worker's tick. */
 void beconn_tick(struct beconn *c, uint64_t now_ms);

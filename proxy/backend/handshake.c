@@ -23,8 +23,17 @@ enum step {
     STEP_DONE,
 };
 
-static bool step_wanted(const struct profile *p, enum step s)
+static const struct profile *profile_of(const struct beconn *c)
 {
+    return &c->env->profiles->profiles[c->profile];
+}
+
+static bool step_wanted(const struct beconn *c, enum step s)
+{
+    const struct profile *p = profile_of(c);
+
+    if (p->bare)
+        return false;
     switch (s) {
     case STEP_HELLO:
         return p->proto == 3;
@@ -35,8 +44,32 @@ static bool step_wanted(const struct profile *p, enum step s)
     case STEP_READONLY:
         return p->readonly;
     default:
-        return true;
+        return !c->brief;
     }
+}
+
+/* Another connection to the process stands: it is still the one that said who it is. */
+static bool has_company(const struct beconn *c)
+{
+    const struct node *n = c->node;
+
+    for (const struct list_node *at = n->conns.next; at != &n->conns; at = at->next) {
+        const struct beconn *other = CONTAINER_OF(at, const struct beconn, link);
+
+        if (other->state == BECONN_READY && !profile_of(other)->bare)
+            return true;
+    }
+    return false;
+}
+
+/* What more there is to know of the process was learnt by another connection that still stands. A
+ * user's rights may not even reach for the questions, and a server notes each that it refuses. */
+static bool is_brief(const struct beconn *c)
+{
+    const struct profile *p = profile_of(c);
+    const struct node *n = c->node;
+
+    return p->guest && p->password != NULL && n->run_id[0] != '\0' && has_company(c);
 }
 
 static void write_command(struct chain *out, size_t argc, const char *const *argv)
@@ -92,21 +125,11 @@ static void send_step(struct chain *out, const struct profile *p, enum step s)
     }
 }
 
-static uint8_t next_step(const struct profile *p, uint8_t s)
+static uint8_t next_step(const struct beconn *c, uint8_t s)
 {
-    while (s < STEP_DONE && !step_wanted(p, s))
+    while (s < STEP_DONE && !step_wanted(c, s))
         s++;
     return s;
-}
-
-void handshake_start(struct beconn *c)
-{
-    const struct profile *p = &c->env->profiles->profiles[c->profile];
-
-    for (uint8_t s = next_step(p, 0); s < STEP_DONE; s = next_step(p, s + 1))
-        send_step(&c->stream.out, p, s);
-    c->handshake_bytes = c->stream.out.bytes;
-    c->step = next_step(p, 0);
 }
 
 /* The value that follows "name" in a flat array or map of strings. */
@@ -152,12 +175,52 @@ static void become_ready(struct beconn *c)
     c->env->ops->ready(c);
 }
 
+void handshake_start(struct beconn *c)
+{
+    c->brief = is_brief(c);
+    for (uint8_t s = next_step(c, 0); s < STEP_DONE; s = next_step(c, s + 1))
+        send_step(&c->stream.out, profile_of(c), s);
+    c->handshake_bytes = c->stream.out.bytes;
+    c->step = next_step(c, 0);
+    if (c->step == STEP_DONE)
+        become_ready(c);
+}
+
+static bool begins_with(const struct bereply *reply, const char *word)
+{
+    size_t n = strlen(word);
+
+    return reply->len > n && memcmp(reply->data, word, n) == 0;
+}
+
+/* The server refuses this user, and nobody else. */
+static bool refuses_user(const struct beconn *c, const struct bereply *reply)
+{
+    return profile_of(c)->guest &&
+           (begins_with(reply, "-WRONGPASS ") || begins_with(reply, "-NOAUTH ") ||
+            begins_with(reply, "-NOPERM "));
+}
+
+static void refuse(struct beconn *c, const struct bereply *reply)
+{
+    /* What HELLO says about itself would be a strange answer to a GET. */
+    static const char noauth[] = "-NOAUTH Authentication required.\r\n";
+    static const struct bereply instead = {.data = noauth, .len = sizeof(noauth) - 1, .type = '-'};
+
+    node_recovered(c->node);
+    beconn_refuse(c, begins_with(reply, "-NOAUTH ") ? &instead : reply);
+}
+
 bool handshake_reply(struct beconn *c, const struct bereply *reply)
 {
-    const struct profile *p = &c->env->profiles->profiles[c->profile];
     char name[ADDR_TEXT_MAX];
 
+    c->noauth |= begins_with(reply, "-NOAUTH ");
     if (reply->type == '-' && c->step < STEP_SETNAME) {
+        if (refuses_user(c, reply)) {
+            refuse(c, reply);
+            return false;
+        }
         log_warn("%s refuses the handshake: %.*s", addr_format(&c->node->addr, name),
                  (int)MIN(reply->len - 3, (size_t)200), reply->data + 1);
         node_failed(c->node);
@@ -168,11 +231,12 @@ bool handshake_reply(struct beconn *c, const struct bereply *reply)
         read_max_bulk(c->node, reply);
     if (c->step == STEP_INFO) {
         /* A process that does not say who it is must not pass for its predecessor. */
-        c->node->run_id[0] = '\0';
+        if (reply->type != '-' || !has_company(c))
+            c->node->run_id[0] = '\0';
         read_info_line(reply, "\nrun_id:", c->node->run_id, sizeof(c->node->run_id));
         read_info_line(reply, "\nredis_version:", c->node->version, sizeof(c->node->version));
     }
-    c->step = next_step(p, c->step + 1);
+    c->step = next_step(c, c->step + 1);
     if (c->step == STEP_DONE)
         become_ready(c);
     return c->state != BECONN_CLOSED;

@@ -275,6 +275,7 @@ static bool load_listeners(const struct load *ld, const yaml_node_t *node)
         struct scope sc = {&settings_listener, "", path, &c->listeners[i]};
 
         snprintf(path, sizeof(path), "listeners[%zu].", i);
+        listener_init(&c->listeners[i]);
         if (!load_settings(ld, &sc, entry))
             return false;
         if (!has_key(ld, entry, "address"))

@@ -53,6 +53,7 @@ struct client {
     bool in_multi : 1;     /* a MULTI was refused: so is everything up to EXEC or DISCARD */
     bool pause_writes : 1; /* env->pause: commands that write have to wait */
     bool subscribed : 1;   /* RESP2, and it listens to channels: few commands are allowed */
+    bool anonymous : 1;    /* it has to AUTH, or the servers must be asked whether it has to */
     uint16_t last_command; /* its row in command_table */
     uint32_t stored_kib;   /* replies that wait for their turn, each rounded up */
     struct stream stream;

@@ -7,6 +7,7 @@
 #include "session/client_gather.h"
 #include "session/client_list.h"
 #include "session/error.h"
+#include "session/identity.h"
 #include "session/local.h"
 
 struct text {
@@ -39,7 +40,7 @@ static bool meant(const struct kill_query *q, struct client *c)
 
     if (q->none || !stream_is_open(&c->stream) || (q->skip_me && c->id == q->asker))
         return false;
-    if ((q->id != 0 && (uint64_t)q->id != c->id) || !is_text(&q->user, client_user(c)))
+    if ((q->id != 0 && (uint64_t)q->id != c->id) || !is_text(&q->user, identity_user(c)))
         return false;
     if (q->max_age_s != 0 &&
         (int64_t)(clock_wall_ms() / 1000) - (int64_t)c->created_s < q->max_age_s)
@@ -130,7 +131,7 @@ static bool parse_user(struct kill_query *q, const struct client *c, const struc
                        uint32_t i, struct chain *out)
 {
     take_text(q, r, i, &q->user);
-    return is_text(&q->user, client_user(c)) || is_text(&q->user, "default") ||
+    return is_text(&q->user, identity_user(c)) || is_text(&q->user, "default") ||
            refuse(out, "No such user", r, i);
 }
 

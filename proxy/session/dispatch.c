@@ -7,6 +7,7 @@
 #include "session/client_pause.h"
 #include "session/error.h"
 #include "session/forward.h"
+#include "session/identity.h"
 #include "session/local.h"
 #include "session/pubsub.h"
 #include "session/scatter.h"
@@ -370,6 +371,7 @@ enum dispatch_result dispatch_request(struct client *c, const struct resp_reques
                                       struct block *block)
 {
     const struct command *cmd = command_find(r);
+    enum dispatch_result stopped;
 
     METRIC_ADD(&c->env->metrics, requests, 1);
     if (UNLIKELY(c->pause_writes) && client_pause_holds(c, cmd))
@@ -389,6 +391,8 @@ enum dispatch_result dispatch_request(struct client *c, const struct resp_reques
         return unknown_subcommand(c, cmd, r);
     if (UNLIKELY(!command_arity_ok(cmd, r->argc)))
         return wrong_arity(c, cmd);
+    if (UNLIKELY(c->anonymous) && identity_stops(c, cmd, &stopped))
+        return stopped;
     if (UNLIKELY(c->subscribed) && pubsub_refuses(c, cmd))
         return DISPATCH_DONE;
     switch ((enum command_route)cmd->route) {

@@ -42,7 +42,9 @@ struct session_env {
     unsigned worker; /* number of this worker */
     struct backend_env backend;
     struct profile_table profiles;
-    struct upstream **upstreams; /* one per configured upstream */
+    uint16_t guest_profile;             /* RESP2, without credentials */
+    uint16_t auth_profile, ask_profile; /* bare connections: for AUTH, and to ask about guests */
+    struct upstream **upstreams;        /* one per configured upstream */
     size_t upstream_count;
     struct list_node clients; /* struct client.link */
     struct list_node waiting; /* clients with refused requests, struct client_extra.wait_link */

@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "session/error.h"
+#include "session/identity.h"
 #include "session/long_reply.h"
 #include "session/redirect.h"
 #include "session/scatter.h"
@@ -314,6 +315,8 @@ static void on_ready(struct beconn *conn)
 
     u->known = u->known || conn->node->version[0] != '\0';
     lower_limits(u->env, conn->node);
+    if (UNLIKELY(conn->noauth) && u->env->profiles.profiles[conn->profile].guest)
+        identity_guest_refused(u);
     redirect_wake(u->env);
 }
 

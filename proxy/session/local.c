@@ -4,6 +4,7 @@
 #include "resp/number.h"
 #include "resp/write.h"
 #include "session/error.h"
+#include "session/identity.h"
 #include "session/pubsub.h"
 #include "session/subscriber.h"
 
@@ -53,14 +54,16 @@ void local_arity_error(const struct command *cmd, struct chain *out)
     resp_write_error(out, "ERR wrong number of arguments for '%s' command", cmd->name);
 }
 
-void local_set_proto(struct client *c, uint8_t proto)
+bool local_set_proto(struct client *c, uint8_t proto)
 {
-    int profile = upstream_profile(c->up, proto, c->env->profiles.profiles[c->profile].db);
+    int profile = identity_profile(c, proto, c->env->profiles.profiles[c->profile].db);
 
-    CHECK(profile >= 0); /* a database is selected for both dialects */
+    if (profile < 0)
+        return false;
     c->proto = proto;
-    c->profile = (uint16_t)profile;
+    identity_move(c, profile);
     subscriber_update_mode(c);
+    return true;
 }
 
 #define HANDLER(name)                                                                              \
@@ -97,8 +100,8 @@ HANDLER(RESET)
 {
     UNUSED;
     subscriber_free(c);
-    c->proto = 2;
-    c->profile = c->up->base_profile[0];
+    identity_end(c);
+    identity_begin(c);
     subscriber_update_mode(c);
     c->in_multi = false;
     if (c->extra != NULL) {

@@ -25,7 +25,7 @@ enum dispatch_result local_dispatch(struct client *c, const struct command *cmd,
 /* Composes "wrong number of arguments" and the like for subcommands. */
 void local_arity_error(const struct command *cmd, struct chain *out);
 
-/* The client's dialect: replies and its profile follow. */
-void local_set_proto(struct client *c, uint8_t proto);
+/* The client's dialect: replies and its profile follow. False: there are too many profiles. */
+MUST_CHECK bool local_set_proto(struct client *c, uint8_t proto);
 
 #endif

@@ -10,6 +10,7 @@
 #include "resp/reply.h"
 #include "resp/write.h"
 #include "session/error.h"
+#include "session/identity.h"
 #include "session/local.h"
 #include "session/scatter.h"
 
@@ -31,16 +32,15 @@ static int64_t read_databases(const struct request *part)
     return n;
 }
 
-/* Both dialects' profiles, so that a later HELLO cannot fail for want of one. */
 static void change_to(struct client *c, uint16_t db, struct chain *out)
 {
-    int own = upstream_profile(c->up, c->proto, db);
+    int profile = identity_profile(c, c->proto, db);
 
-    if (own < 0 || upstream_profile(c->up, c->proto == 2 ? 3 : 2, db) < 0) {
+    if (profile < 0) {
         error_write(out, ERROR_PROFILES);
         return;
     }
-    c->profile = (uint16_t)own;
+    identity_move(c, profile);
     resp_write_simple(out, "OK");
 }
 

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "session/client_pause.h"
 #include "session/forward.h"
+#include "session/identity.h"
 #include "session/info.h"
 #include "session/long_reply.h"
 #include "session/redirect.h"
@@ -28,6 +29,7 @@ static void backend_env_init(struct session_env *env)
         .retry_min_ms = cb->retry_min_ms,
         .retry_max_ms = cb->retry_max_ms,
         .max_leased = cb->max_leased,
+        .max_profiles = cb->max_profiles,
         .large_reply = cb->large_reply,
         .max_whole_reply = MIN(env->config->client.output_max, WHOLE_REPLY_MAX),
         .random = env->start_ms * 2654435761u + env->worker * 40503u + (uintptr_t)env + 1,
@@ -49,6 +51,7 @@ void session_env_init(struct session_env *env)
     env->info = info_cache_new(env);
     env->scripts = scripts_new(env->config->scripts_max_bytes);
     backend_env_init(env);
+    identity_env_init(env);
     env->upstream_count = env->config->upstream_count;
     env->upstreams = xcalloc(env->upstream_count, sizeof(*env->upstreams));
     for (size_t i = 0; i < env->upstream_count; i++)

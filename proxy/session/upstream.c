@@ -8,17 +8,10 @@
 /* A node that no map names keeps its connections so long, for answers under way and late ASKs. */
 #define SWEEP_MS 1000
 
-int upstream_profile(struct upstream *u, uint8_t proto, uint16_t db)
-{
-    struct profile p = {
-        .proto = proto, .db = db, .user = u->config->user, .password = u->config->password};
-
-    return profile_find(&u->env->profiles, &p);
-}
-
 static uint16_t base_profile(struct upstream *u, uint8_t proto)
 {
-    int i = upstream_profile(u, proto, 0);
+    struct profile p = {.proto = proto, .user = u->config->user, .password = u->config->password};
+    int i = profile_find(&u->env->profiles, &p);
 
     CHECK(i >= 0);
     return (uint16_t)i;
@@ -39,6 +32,7 @@ struct upstream *upstream_new(struct session_env *env, size_t index)
     u->number_count = 1;
     u->base_profile[0] = base_profile(u, 2);
     u->base_profile[1] = base_profile(u, 3);
+    u->guests_vary = u->guests_refused = u->config->password != NULL;
     return u;
 }
 

@@ -23,6 +23,9 @@ struct upstream {
     bool known;  /* a server has said its version */
     uint32_t epoch;
     uint16_t base_profile[2]; /* RESP2 and RESP3 with the configured credentials */
+    bool guests_vary;         /* not everybody is let in without AUTH, or not always */
+    bool guests_refused;      /* not now, as far as is known ... */
+    uint64_t guests_ms;       /* ... since then */
     struct node **numbered;   /* by node.number; the first is NULL, for slots nobody claims */
     uint32_t number_count;
     uint16_t route[SLOT_COUNT];       /* numbers, and not pointers: it stays in the near caches */
@@ -62,10 +65,6 @@ static inline void upstream_set_unstable(struct upstream *u, uint16_t slot)
 {
     u->unstable[slot >> 3] |= (uint8_t)(1u << (slot & 7));
 }
-
-/* The profile with the configured credentials, this dialect and database; -1 when there are too
- * many profiles. */
-MUST_CHECK int upstream_profile(struct upstream *u, uint8_t proto, uint16_t db);
 
 /* The master of a keyless command: the same for one seed (a client's id) while the map lasts. NULL
  * when there is none. */
