@@ -94,6 +94,8 @@ void beconn_refuse(struct beconn *c, const struct bereply *reply)
 {
     c->retired = true;    /* not a lost connection */
     node_leave_shared(c); /* what follows an answer tries anew */
+    if (c->env->ops->refused != NULL)
+        c->env->ops->refused(c, reply);
     while (c->state != BECONN_CLOSED && c->head != NULL)
         c->env->ops->reply(c, pop(c), reply);
     beconn_close(c, NULL);

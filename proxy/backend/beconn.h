@@ -51,6 +51,9 @@ struct beconn_ops {
     /* A reply that no bereq waits for, to one who sends without them; NULL: such a one is an error.
      */
     void (*stray)(struct beconn *c, const struct bereply *reply);
+    /* The server refuses the profile's user, and gives this reason; closed() follows. NULL: it is
+     * the reply to every request that waits. */
+    void (*refused)(struct beconn *c, const struct bereply *reply);
     /* The handshake succeeded; queued requests leave in this turn. */
     void (*ready)(struct beconn *c);
     /* It is gone, after lost() for each of its requests; c is freed at the end of the turn. */
@@ -138,7 +141,8 @@ void beconn_resume(struct beconn *c);
  * not worth a line. */
 void beconn_close(struct beconn *c, const char *why);
 
-/* Closes at once, as the server refuses the user: every request gets this error as its reply. */
+/* Closes at once, as the server refuses the user: refused() is called, or every request gets this
+ * error as its reply. */
 void beconn_refuse(struct beconn *c, const struct bereply *reply);
 
 /* Timeouts; from the worker's tick. */

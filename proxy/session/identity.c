@@ -220,6 +220,8 @@ static void on_checked(struct client *c, struct request *parent, struct chain *o
     }
     identity_move(c, profile);
     c->anonymous = false;
+    if (!subscriber_is(c))
+        subscriber_free(c); /* its next one is with the new user's hub */
     t->next->done(c, t->next, out);
 }
 
@@ -283,6 +285,12 @@ static void auth_at_servers(struct client *c, const struct command *cmd,
     t->wanted = (struct profile){.proto = c->proto, .guest = true, .db = profile_of(c)->db};
     t->wanted.user = xstrndup(who->user, who->user_len);
     t->wanted.password = xstrndup(who->password, who->password_len);
+    if (subscriber_is(c) && !profile_same_user(&t->wanted, profile_of(c))) {
+        profile_ref(&c->env->profiles, t->old);
+        drop_try(t);
+        error_write(out, ERROR_AUTH_LISTENS);
+        return;
+    }
     ask_server(c, cmd, t);
 }
 

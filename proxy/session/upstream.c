@@ -28,6 +28,7 @@ struct upstream *upstream_new(struct session_env *env, size_t index)
     u->map = slotmap_new();
     u->map->sharded = !u->single;
     list_init(&u->nodes);
+    list_init(&u->hubs);
     u->numbered = xcalloc(1, sizeof(struct node *));
     u->number_count = 1;
     u->base_profile[0] = base_profile(u, 2);
@@ -42,7 +43,7 @@ void upstream_free(struct upstream **p)
     struct list_node *at, *tmp;
 
     *p = NULL;
-    hub_free(&u->hub);
+    hubs_free(u);
     LIST_FOREACH (at, tmp, &u->nodes) {
         struct node *n = CONTAINER_OF(at, struct node, link);
 
@@ -233,8 +234,7 @@ void upstream_adopt(struct upstream *u, struct slotmap *m)
     free(old_nodes);
     slotmap_unref(&old);
     u->sweep_ms = u->env->loop->now_ms + SWEEP_MS;
-    if (u->hub != NULL)
-        hub_on_map(u->hub);
+    hubs_on_map(u);
     get_known(u);
 }
 
@@ -268,8 +268,7 @@ void upstream_tick(struct upstream *u, uint64_t now_ms)
     LIST_FOREACH (at, tmp, &u->nodes)
         node_tick(CONTAINER_OF(at, struct node, link), now_ms);
     get_known(u);
-    if (u->hub != NULL)
-        hub_tick(u->hub, now_ms);
+    hubs_tick(u, now_ms);
     if (u->sweep_ms != 0 && now_ms >= u->sweep_ms) {
         u->sweep_ms = now_ms + SWEEP_MS;
         sweep(u);

@@ -31,8 +31,8 @@ struct upstream {
     uint16_t route[SLOT_COUNT];       /* numbers, and not pointers: it stays in the near caches */
     uint32_t slot_epoch[SLOT_COUNT];  /* when the route last changed */
     uint8_t unstable[SLOT_COUNT / 8]; /* has answered ASK or TRYAGAIN, or the map says so */
-    struct hub *hub;   /* NULL until a channel is listened to, here or in another worker */
-    uint64_t sweep_ms; /* nodes that no map names are closed after this */
+    struct list_node hubs; /* struct hub.link: of users that listen, here or in another worker */
+    uint64_t sweep_ms;     /* nodes that no map names are closed after this */
 };
 
 /* The node that serves a slot; NULL: nobody claims it. */

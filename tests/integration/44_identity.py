@@ -7,7 +7,7 @@ import unittest
 
 from harness.case import Case, Setup
 from harness.proxy import BINARY, STANDIN, Proxy, grace, scaled
-from harness.resp import NULL, OK, PONG, Conn, Error, Simple, encode
+from harness.resp import NULL, OK, PONG, Closed, Conn, Error, Simple, encode
 from harness.servers import Cluster, Server, free_port, scratch, wait_until
 
 NOAUTH = "NOAUTH Authentication required."
@@ -302,6 +302,73 @@ class Guests(IdentityCase):
         self.expect_error(other, "GET k", NOAUTH)
         self.expect(other, "AUTH pw", OK)
         self.expect(other, "GET k", b"v")
+
+
+class Channels(IdentityCase):
+    NOCHANNEL = "NOPERM this user has no permissions to access one of the channels used as arguments"
+
+    def subscribe(self, c, verb, *names):
+        c.send(encode(verb, *names))
+        got = [c.read() for _ in names]
+        self.assertEqual([[verb.lower().encode(), n.encode()] for n in names], [g[:2] for g in got])
+
+    def test_each_user_has_its_own(self):
+        self.user("ann", ">ann", "~*", "&both", "&ann*", "+@all")
+        self.user("bob", ">bob", "~*", "&both", "&bob*", "+@all")
+        ann, bob = self.conn("ann", "ann"), self.conn("bob", "bob")
+        for c, mine, other in ((ann, "ann1", "bob1"), (bob, "bob1", "ann1")):
+            self.expect_error(c, "SUBSCRIBE " + other, self.NOCHANNEL)
+            self.expect_error(c, "PSUBSCRIBE " + other + "*", self.NOCHANNEL)
+            self.expect_error(c, "SSUBSCRIBE " + other, self.NOCHANNEL)
+            self.expect_error(c, "PUBLISH %s x" % other, self.NOCHANNEL)
+            self.subscribe(c, "SUBSCRIBE", "both", mine)
+            self.expect_error(c, "SUBSCRIBE " + other, self.NOCHANNEL)
+        more = [self.conn("ann", "ann") for _ in range(6)]
+        for c in more:
+            self.subscribe(c, "SUBSCRIBE", "ann1")
+        pub = self.conn("keyway", "master-key")
+        self.expect(pub, "PUBLISH both m", 2)
+        self.expect(pub, "PUBLISH ann1 m", 7)
+        self.expect(pub, "PUBSUB NUMSUB both ann1 bob1 none", [b"both", 2, b"ann1", 7, b"bob1", 1, b"none", 0])
+        self.assertEqual({b"both", b"ann1", b"bob1"}, set(pub.cmd("PUBSUB", "CHANNELS")))
+        self.assertEqual([[b"message", b"both", b"m"], [b"message", b"ann1", b"m"]], [ann.read(), ann.read()])
+        self.assertEqual([b"message", b"both", b"m"], bob.read())
+        for c in more:
+            self.assertEqual([b"message", b"ann1", b"m"], c.read())
+        for c in (ann, bob):
+            self.subscribe(c, "PSUBSCRIBE", "both")
+        self.expect(pub, "PUBSUB NUMPAT", 1)
+        self.expect(pub, "PUBLISH both n", 4)
+
+    def test_another_user_while_listening(self):
+        self.user("ann", ">ann", "~*", "&ann*", "+@all")
+        self.user("bob", ">bob", "~*", "&bob*", "+@all")
+        c = self.conn()
+        c.cmd("HELLO", "3", "AUTH", "ann", "ann")
+        self.subscribe(c, "SUBSCRIBE", "ann1")
+        self.expect_error(c, "AUTH bob bob", "ERR KEYWAY AUTH as another user...")
+        self.expect(c, "AUTH ann ann", OK)
+        self.subscribe(c, "UNSUBSCRIBE", "ann1")
+        self.expect(c, "AUTH bob bob", OK)
+        self.expect_error(c, "SUBSCRIBE ann1", self.NOCHANNEL)
+        self.subscribe(c, "SUBSCRIBE", "bob1")
+        self.assertEqual(1, self.conn("keyway", "master-key").cmd("PUBLISH", "bob1", "m"))
+        self.assertEqual([b"message", b"bob1", b"m"], c.read())
+
+    def test_a_user_that_is_deleted(self):
+        """A server closes its clients; so does the proxy. Others go on."""
+        self.user("ann", ">ann", "~*", "&*", "+@all")
+        ann, other = [self.conn("ann", "ann") for _ in range(4)], self.conn()
+        for c in ann + [other]:
+            self.subscribe(c, "SUBSCRIBE", "gone")
+        everywhere("ACL", "DELUSER", "ann")
+        for c in ann:
+            with self.assertRaises((Closed, OSError)):
+                c.read()
+        pub = self.conn("keyway", "master-key")
+        self.eventually("one is left", lambda: pub.cmd("PUBSUB", "NUMSUB", "gone") == [b"gone", 1])
+        self.expect(pub, "PUBLISH gone m", 1)
+        self.assertEqual([b"message", b"gone", b"m"], other.read())
 
 
 class Bounds(IdentityCase):
