@@ -15,6 +15,7 @@
 #include "session/metrics.h"
 #include "topology/slotmap.h"
 
+struct acl_cache;
 struct client;
 struct client_pause;
 struct info_cache;
@@ -63,6 +64,7 @@ struct session_env {
     struct client_pause *pause; /* NULL: clients are not paused */
     struct scripts *scripts;    /* remembered bodies */
     struct info_cache *info;
+    struct acl_cache *acl; /* what users may do, as the servers said */
     struct metrics metrics;
     const struct metrics *const *all_metrics; /* of all workers, for INFO */
     unsigned worker_count;

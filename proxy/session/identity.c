@@ -3,6 +3,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "resp/write.h"
+#include "session/acl.h"
 #include "session/error.h"
 #include "session/forward.h"
 #include "session/scatter.h"
@@ -77,6 +78,33 @@ const char *identity_user(const struct client *c)
     const char *user = profile_of(c)->user;
 
     return user != NULL ? user : "default";
+}
+
+void identity_borrow(struct client *c, const struct command *cmd, struct scatter *s)
+{
+    const struct profile *own = profile_of(c);
+    struct profile wanted = {.proto = c->proto, .db = own->db};
+    int lent;
+
+    if (!own->guest || own->password == NULL || c->up->config->password == NULL ||
+        !acl_allows(c, cmd))
+        return;
+    wanted.user = c->up->config->user;
+    wanted.password = c->up->config->password;
+    lent = profile_find(&c->env->profiles, &wanted);
+    if (lent < 0)
+        return;
+    client_hold(c, HOLD_BARRIER); /* what comes behind is not the upstream's user's */
+    s->home = c->profile;
+    c->profile = (uint16_t)lent;
+}
+
+void identity_return(struct client *c, struct scatter *s)
+{
+    if (LIKELY(s->home < 0))
+        return;
+    identity_move(c, s->home);
+    s->home = -1;
 }
 
 /* --- guests --- */

@@ -3,6 +3,7 @@
 #include "base/alloc.h"
 #include "resp/number.h"
 #include "resp/write.h"
+#include "session/acl.h"
 #include "session/error.h"
 #include "session/identity.h"
 #include "session/pubsub.h"
@@ -28,8 +29,11 @@ static bool is_barrier(enum command_local l)
 enum dispatch_result local_dispatch(struct client *c, const struct command *cmd,
                                     const struct resp_request *r)
 {
+    enum dispatch_result stopped;
     struct chain out;
 
+    if (acl_stops(c, cmd, r, &stopped))
+        return stopped;
     if (is_barrier(cmd->local) && dispatch_barrier(c))
         return DISPATCH_WAIT;
     /* ECHO, PING: what would be stored behind requests under way has no other bound. */

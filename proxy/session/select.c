@@ -50,6 +50,7 @@ static void on_answered(struct client *c, struct request *parent, struct chain *
     uint16_t db = *(const uint16_t *)parent->scatter->data;
     int64_t databases = read_databases(config);
 
+    identity_return(c, parent->scatter);
     if (databases > 0 && db >= databases)
         error_write(out, ERROR_DB_RANGE);
     else if (databases > 0 || *request_reply(script) == '+')
@@ -68,6 +69,7 @@ static void ask_server(struct client *c, const struct command *cmd, uint16_t db)
 
     *data = db;
     parent = scatter_open(c, cmd, on_answered, data);
+    identity_borrow(c, cmd, parent->scatter);
     client_hold(c, HOLD_BARRIER); /* what comes behind goes to the other database */
     scatter_add(c, parent, 0, ask_config, sizeof(ask_config) - 1);
     scatter_add(c, parent, 0, text, (uint32_t)n);

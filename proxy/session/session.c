@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "base/log.h"
+#include "session/acl.h"
 #include "session/client_pause.h"
 #include "session/forward.h"
 #include "session/identity.h"
@@ -49,6 +50,7 @@ void session_env_init(struct session_env *env)
     env->parser = resp_parser_new(&env->limits);
     env->reparser = resp_parser_new(&env->limits);
     env->info = info_cache_new(env);
+    env->acl = acl_cache_new(env);
     env->scripts = scripts_new(env->config->scripts_max_bytes);
     backend_env_init(env);
     identity_env_init(env);
@@ -63,6 +65,7 @@ void session_env_deinit(struct session_env *env)
     session_close_all(env);
     client_pause_end(env);
     info_cache_free(&env->info);
+    acl_cache_free(&env->acl);
     scripts_free(&env->scripts);
     for (size_t i = 0; i < env->upstream_count; i++)
         upstream_free(&env->upstreams[i]);

@@ -249,6 +249,92 @@ class Rights(IdentityCase):
             self.assertEqual([OK, OK, Error(NOKEY.encode()), b"%d" % i], got)
 
 
+class AnsweredByTheProxy(IdentityCase):
+    """What no server sees is allowed as the servers' ACL would."""
+    count = 0
+    LINES = ["PING", "ECHO x", "CLIENT LIST", "CLIENT ID", "CLIENT GETNAME", "CLIENT KILL ID 99999999",
+             "CLIENT PAUSE 1", "CLIENT NO-EVICT off", "CONFIG GET port", "INFO", "INFO keyway", "ROLE", "DBSIZE",
+             "KEYS x", "SCAN 0", "RANDOMKEY", "CLUSTER NODES", "CLUSTER LINKS", "CLUSTER KEYSLOT x", "READONLY",
+             "PUBLISH x y", "PUBSUB CHANNELS", "PUBSUB NUMSUB x", "SUBSCRIBE x", "FLUSHALL", "ACL WHOAMI",
+             "LATENCY LATEST", "SLOWLOG LEN", "MEMORY DOCTOR", "SCRIPT KILL", "FUNCTION STATS", "COMMAND COUNT",
+             "LASTSAVE", "TIME", "SELECT 0", "ACL CAT"]
+
+    def denied(self, conn, line):
+        got = conn.cmd(*line.split())
+        return got if isinstance(got, Error) and got.code == "NOPERM" else None
+
+    def compare(self, *rules):
+        AnsweredByTheProxy.count += 1
+        name = "acl%d" % self.count  # verdicts are kept for a while
+        self.user(name, ">p", *rules)
+        with setup.cluster.nodes[0].conn() as o:
+            self.expect(o, ["AUTH", name, "p"], OK)
+            c = self.conn(name, "p")
+            allowed = 0
+            for line in self.LINES:
+                if line.startswith("SUBSCRIBE"):
+                    with setup.cluster.nodes[0].conn() as o2:
+                        o2.cmd("AUTH", name, "p")
+                        want = self.denied(o2, line)
+                    got = self.denied(self.conn(name, "p"), line)
+                else:
+                    want = self.denied(o, line)
+                    got = self.denied(c, line)
+                self.assertEqual(repr(want), repr(got), line)
+                allowed += want is None
+        return allowed
+
+    def test_as_the_servers(self):
+        everything = len(self.LINES)
+        self.assertEqual(everything, self.compare("~*", "&*", "+@all"))
+        for rules in (["~*", "&*", "+@all", "-@dangerous"], ["~*", "&*", "+@read", "+@connection"],
+                      ["~*", "&*", "-@all", "+get"], ["~*", "&*", "+@all", "-ping", "-client|list", "-cluster"],
+                      ["~*", "resetchannels", "+@all", "-echo", "-subscribe"],
+                      ["~*", "&*", "-@all", "+client|list", "+config|get", "+info", "+auth"]):
+            allowed = self.compare(*rules)
+            self.assertLess(allowed, everything, rules)
+
+    def test_in_order(self):
+        self.user("amy", ">secret", "~*", "&*", "+@all", "-ping", "-@dangerous")
+        c = self.conn()
+        noping = Error(b"NOPERM this user has no permissions to run the 'ping' command")
+        self.assertEqual([PONG, OK, OK, noping, b"1", b"x", noping, b"amy", Simple(b"RESET"), PONG],
+                         c.pipeline(["PING", "SET o 1", "AUTH amy secret", "PING", "GET o", "ECHO x", "PING",
+                                     "ACL WHOAMI", "RESET", "PING"]))
+
+    def test_what_takes_several_steps(self):
+        """SCAN and RANDOMKEY ask for more than they are: that is the upstream's user's to do."""
+        self.user("few", ">p", "~*", "&*", "-@all", "+scan", "+randomkey", "+set", "+select", "+get")
+        c = self.conn("few", "p")
+        setup.cluster.flush()
+        keys = [b"steps:%d" % i for i in range(300)]
+        self.assertEqual([OK] * 300, c.pipeline([["SET", k, "x"] for k in keys]))
+        cursor, seen = b"0", []
+        while cursor != b"0" or not seen:
+            cursor, some = c.cmd("SCAN", cursor, "COUNT", "50")
+            seen += some
+        self.assertEqual(set(keys), set(seen))
+        self.assertIn(c.cmd("RANDOMKEY"), keys)
+        noperm = Error(b"NOPERM this user has no permissions to run the 'del' command")
+        got = c.pipeline(["RANDOMKEY", "DEL steps:1", "SCAN 0 COUNT 1", "DEL steps:1", "RANDOMKEY", "DEL steps:1"] * 5)
+        self.assertEqual({noperm}, set(got[1::2]))
+
+    def test_without_dryrun(self):
+        """Only the default user may then do what is for administrators."""
+        everywhere("ACL", "SETUSER", "half", "on", ">half", "~*", "&*", "+@all", "-acl")
+        self.addCleanup(everywhere, "ACL", "DELUSER", "half")
+        self.user("amy", ">secret", "~*", "&*", "+@all")
+        with Proxy([], ["--auth", "servers"], config=config("half", user="half"), workers=1) as p:
+            wait_until("the proxy knows the cluster", lambda: routes(p), grace(20))
+            ann, guest = self.conn("amy", "secret", proxy=p), self.conn(proxy=p)
+            for line in ("PING", "ECHO x", "CLIENT ID", "CLUSTER INFO", "SCAN 0", "DBSIZE"):
+                self.assertIsNone(self.denied(ann, line), line)
+            for name in ("client|list", "client|kill", "config|get", "role", "info"):
+                line = name.replace("|", " ") + (" x" if name in ("client|kill", "config|get") else "")
+                self.expect_error(ann, line, "NOPERM this user has no permissions to run the '%s' command" % name)
+                self.assertIsNone(self.denied(guest, line), line)
+
+
 class Guests(IdentityCase):
     def test_password_required_at_run_time(self):
         old = self.conn()
