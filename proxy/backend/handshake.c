@@ -48,15 +48,17 @@ static bool step_wanted(const struct beconn *c, enum step s)
     }
 }
 
-/* Another connection to the process stands: it is still the one that said who it is. */
-static bool has_company(const struct beconn *c)
+/* Another connection to the process stands: it is still the one that said who it is. `guest`: one
+ * of a client's own user. */
+static bool has_company(const struct beconn *c, bool guest)
 {
     const struct node *n = c->node;
 
     for (const struct list_node *at = n->conns.next; at != &n->conns; at = at->next) {
         const struct beconn *other = CONTAINER_OF(at, const struct beconn, link);
 
-        if (other->state == BECONN_READY && !profile_of(other)->bare)
+        if (other->state == BECONN_READY && !profile_of(other)->bare &&
+            (!guest || profile_of(other)->guest))
             return true;
     }
     return false;
@@ -69,7 +71,7 @@ static bool is_brief(const struct beconn *c)
     const struct profile *p = profile_of(c);
     const struct node *n = c->node;
 
-    return p->guest && p->password != NULL && n->run_id[0] != '\0' && has_company(c);
+    return p->guest && p->password != NULL && n->run_id[0] != '\0' && has_company(c, false);
 }
 
 static void write_command(struct chain *out, size_t argc, const char *const *argv)
@@ -193,10 +195,10 @@ static bool begins_with(const struct bereply *reply, const char *word)
     return reply->len > n && memcmp(reply->data, word, n) == 0;
 }
 
-/* The server refuses this user, and nobody else. */
+/* The server refuses this user, and nobody else: it is no outage. */
 static bool refuses_user(const struct beconn *c, const struct bereply *reply)
 {
-    return profile_of(c)->guest &&
+    return (profile_of(c)->guest || has_company(c, true)) &&
            (begins_with(reply, "-WRONGPASS ") || begins_with(reply, "-NOAUTH ") ||
             begins_with(reply, "-NOPERM "));
 }
@@ -211,18 +213,25 @@ static void refuse(struct beconn *c, const struct bereply *reply)
     beconn_refuse(c, begins_with(reply, "-NOAUTH ") ? &instead : reply);
 }
 
-bool handshake_reply(struct beconn *c, const struct bereply *reply)
+static void log_refusal(const struct beconn *c, const struct bereply *reply)
 {
     char name[ADDR_TEXT_MAX];
 
+    log_warn("%s refuses the handshake: %.*s", addr_format(&c->node->addr, name),
+             (int)MIN(reply->len - 3, (size_t)200), reply->data + 1);
+}
+
+bool handshake_reply(struct beconn *c, const struct bereply *reply)
+{
     c->noauth |= begins_with(reply, "-NOAUTH ");
     if (reply->type == '-' && c->step < STEP_SETNAME) {
         if (refuses_user(c, reply)) {
+            if (!profile_of(c)->guest)
+                log_refusal(c, reply);
             refuse(c, reply);
             return false;
         }
-        log_warn("%s refuses the handshake: %.*s", addr_format(&c->node->addr, name),
-                 (int)MIN(reply->len - 3, (size_t)200), reply->data + 1);
+        log_refusal(c, reply);
         node_failed(c->node);
         beconn_close(c, NULL);
         return false;
@@ -231,7 +240,7 @@ bool handshake_reply(struct beconn *c, const struct bereply *reply)
         read_max_bulk(c->node, reply);
     if (c->step == STEP_INFO) {
         /* A process that does not say who it is must not pass for its predecessor. */
-        if (reply->type != '-' || !has_company(c))
+        if (reply->type != '-' || !has_company(c, false))
             c->node->run_id[0] = '\0';
         read_info_line(reply, "\nrun_id:", c->node->run_id, sizeof(c->node->run_id));
         read_info_line(reply, "\nredis_version:", c->node->version, sizeof(c->node->version));

@@ -205,8 +205,8 @@ static bool ask(struct client *c, const struct command *cmd, const struct resp_r
 {
     struct upstream *u = c->up;
     struct node *n = upstream_any_master(u, c->id);
-    uint16_t profile = u->config->password != NULL ? u->base_profile[0] : c->env->guest_profile;
-    struct beconn *conn = n != NULL && n->outage_ms == 0 ? node_shared(n, profile) : NULL;
+    struct beconn *conn =
+        n != NULL && n->outage_ms == 0 ? node_shared(n, u->base_profile[0]) : NULL;
     struct request *parent;
     struct question *q;
     uint32_t len;

@@ -131,6 +131,8 @@ static bool parse_user(struct kill_query *q, const struct client *c, const struc
                        uint32_t i, struct chain *out)
 {
     take_text(q, r, i, &q->user);
+    if (c->env->config->listeners[c->listener].auth == AUTH_SERVERS)
+        return true; /* which users there are the servers know */
     return is_text(&q->user, identity_user(c)) || is_text(&q->user, "default") ||
            refuse(out, "No such user", r, i);
 }

@@ -36,8 +36,8 @@ MUST_CHECK bool identity_stops(struct client *c, const struct command *cmd,
 /* A guest's connection was told to AUTH: the servers let nobody in without. */
 void identity_guest_refused(struct upstream *u);
 
-/* For what the proxy does in several steps, of which a client knows nothing: until s ends they go on
- * connections of the upstream's own user. c has nothing else under way, and the servers have
+/* For what the proxy does in several steps, of which a client knows nothing: until s ends they go
+ * on connections of the upstream's own user. c has nothing else under way, and the servers have
  * allowed cmd; where that is not known or there is no such user, nothing changes. */
 void identity_borrow(struct client *c, const struct command *cmd, struct scatter *s);
 /* The client is on its own profile again. */

@@ -10,7 +10,10 @@
 
 static uint16_t base_profile(struct upstream *u, uint8_t proto)
 {
-    struct profile p = {.proto = proto, .user = u->config->user, .password = u->config->password};
+    struct profile p = {.proto = proto,
+                        .guest = u->config->password == NULL,
+                        .user = u->config->user,
+                        .password = u->config->password};
     int i = profile_find(&u->env->profiles, &p);
 
     CHECK(i >= 0);

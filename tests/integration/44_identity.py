@@ -3,6 +3,7 @@ passwords of the proxy's own."""
 import os
 import re
 import threading
+import time
 import unittest
 
 from harness.case import Case, Setup
@@ -72,13 +73,17 @@ class IdentityCase(Case):
     def closed_to_guests(self):
         """The default user needs a password until the end of the test."""
         everywhere("CONFIG", "SET", "requirepass", "open")
-        self.addCleanup(self.eventually, "guests are let in again", lambda: self.guest("PING") == PONG)
+        self.addCleanup(self.eventually, "guests are let in again", lambda: self.guests() == {PONG})
         self.addCleanup(everywhere, "CONFIG", "SET", "requirepass", "")
-        self.eventually("guests are refused", lambda: isinstance(self.guest("PING"), Error))
+        self.eventually("guests are refused", lambda: self.guests() == {Error(NOAUTH.encode())})
 
-    def guest(self, *cmd):
-        with setup.proxy.conn(timeout=grace(20)) as c:
-            return c.cmd(*cmd)
+    def guests(self):
+        """What guests of all workers are told: each believes for a second what it knows."""
+        conns = [setup.proxy.conn(timeout=grace(20)) for _ in range(6)]
+        answers = {c.cmd("PING") for c in conns}
+        for c in conns:
+            c.close()
+        return answers
 
 
 class Auth(IdentityCase):
@@ -238,6 +243,17 @@ class Rights(IdentityCase):
         for t in threads:
             t.join(grace(40))
         self.assertEqual([], wrong)
+
+    def test_clients_by_user(self):
+        self.user("ken", ">p", "~*", "&*", "+@all")
+        kens, other = [self.conn("ken", "p") for _ in range(5)], self.conn("keyway", "master-key")
+        self.assertEqual(5, other.cmd("CLIENT", "LIST").count(b" user=ken "))
+        self.expect(other, "CLIENT KILL USER nobody", 0)
+        self.expect(other, "CLIENT KILL USER ken", 5)
+        for c in kens:
+            with self.assertRaises((Closed, OSError)):
+                c.read()
+        self.expect(other, "PING", PONG)
 
     def test_one_client_many_users(self):
         for n in ("ann", "bob"):
@@ -455,6 +471,74 @@ class Channels(IdentityCase):
         self.eventually("one is left", lambda: pub.cmd("PUBSUB", "NUMSUB", "gone") == [b"gone", 1])
         self.expect(pub, "PUBLISH gone m", 1)
         self.assertEqual([b"message", b"gone", b"m"], other.read())
+
+
+class OneServerWithAPassword(IdentityCase):
+    """The usual requirepass: the proxy has it for itself, clients have to say it."""
+
+    def setUp(self):
+        self.server = Server(args=["--requirepass", "pw", "--appendonly", "no"])
+        self.server.start(wait=False)
+        self.addCleanup(self.server.stop)
+        self.proxy = Proxy([], ["--server", "127.0.0.1:%d" % self.server.port, "--auth", "servers"],
+                           env={"KEYWAY_PASSWORD": "pw"}, workers=1).start()
+        self.addCleanup(self.proxy.stop)
+        self.eventually("it is served", self.served)
+
+    def served(self):
+        with self.proxy.conn() as c:
+            return c.cmd("AUTH", "pw") == OK and c.cmd("SET", "k", "v") == OK
+
+    def test_as_clients_do(self):
+        with self.proxy.conn(timeout=grace(20)) as c:
+            self.expect_error(c, "GET k", NOAUTH)
+            self.expect_error(c, "AUTH wrong", WRONGPASS)
+            self.expect_error(c, "GET k", NOAUTH)
+            self.expect(c, "AUTH pw", OK)
+            self.expect(c, "GET k", b"v")
+            self.expect(c, "SELECT 3", OK)
+            self.expect(c, "GET k", None)
+            self.expect(c, "SET three 3", OK)
+            self.expect(c, "AUTH default pw", OK)
+            self.expect(c, "GET three", b"3")
+            self.expect_error(c, "SELECT 99", "ERR DB index is out of range")
+            self.assertEqual(3, c.cmd("HELLO", "3").get(b"proto"))
+            self.expect(c, "GET three", b"3")
+            self.assertEqual(1, c.cmd("DBSIZE"))
+            self.expect(c, "RESET", Simple(b"RESET"))
+            self.expect_error(c, "GET k", NOAUTH)
+
+    def test_while_the_server_is_away(self):
+        """AUTH waits for it, as everything does; who was in stays."""
+        inside, new = self.conn(proxy=self.proxy), self.conn(proxy=self.proxy)
+        self.expect(inside, "AUTH pw", OK)
+        self.expect(inside, "GET k", b"v")
+        self.server.kill()
+        new.send(encode("AUTH", "pw") + encode("SET", "after", "1") + encode("GET", "after"))
+        inside.send(encode("GET", "k"))
+        self.assertTrue(new.is_silent(0.1))
+        self.server.start(wait=False)
+        self.assertEqual([OK, OK, b"1"], [new.read() for _ in range(3)])
+        self.assertEqual(None, inside.read())
+
+    def test_nobody_hangs_when_the_proxy_is_locked_out(self):
+        """Another password at the server: each is told, in the server's words."""
+        c = self.conn(proxy=self.proxy)
+        self.expect(c, "AUTH pw", OK)
+        self.expect(c, "GET k", b"v")
+        with self.server.conn() as admin:
+            self.expect(admin, "AUTH pw", OK)
+            self.expect(admin, "CONFIG SET requirepass other", OK)
+            admin.cmd("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            self.eventually("the client is refused", lambda: c.cmd("GET", "k") == Error(WRONGPASS.encode()))
+            self.expect(c, "AUTH other", OK)
+            self.expect(c, "GET k", b"v")
+            begin = time.monotonic()
+            for _ in range(20):
+                self.expect(c, "PING", PONG)
+                self.expect(c, "GET k", b"v")
+                self.assertIn(b" user=default ", c.cmd("CLIENT", "LIST"))
+            self.assertLess(time.monotonic() - begin, grace(3))
 
 
 class Bounds(IdentityCase):
