@@ -83,14 +83,13 @@ const char *identity_user(const struct client *c)
 void identity_borrow(struct client *c, const struct command *cmd, struct scatter *s)
 {
     const struct profile *own = profile_of(c);
-    struct profile wanted = {.proto = c->proto, .db = own->db};
+    struct profile wanted = c->env->profiles.profiles[c->up->base_profile[0]];
     int lent;
 
-    if (!own->guest || own->password == NULL || c->up->config->password == NULL ||
-        !acl_allows(c, cmd))
+    if (!own->guest || own->password == NULL || !acl_allows(c, cmd))
         return;
-    wanted.user = c->up->config->user;
-    wanted.password = c->up->config->password;
+    wanted.proto = c->proto;
+    wanted.db = own->db;
     lent = profile_find(&c->env->profiles, &wanted);
     if (lent < 0)
         return;

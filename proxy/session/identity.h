@@ -38,7 +38,7 @@ void identity_guest_refused(struct upstream *u);
 
 /* For what the proxy does in several steps, of which a client knows nothing: until s ends they go
  * on connections of the upstream's own user. c has nothing else under way, and the servers have
- * allowed cmd; where that is not known or there is no such user, nothing changes. */
+ * allowed cmd; where that is not known, nothing changes. */
 void identity_borrow(struct client *c, const struct command *cmd, struct scatter *s);
 /* The client is on its own profile again. */
 void identity_return(struct client *c, struct scatter *s);

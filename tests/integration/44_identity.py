@@ -248,7 +248,7 @@ class Rights(IdentityCase):
         self.user("ken", ">p", "~*", "&*", "+@all")
         kens, other = [self.conn("ken", "p") for _ in range(5)], self.conn("keyway", "master-key")
         self.assertEqual(5, other.cmd("CLIENT", "LIST").count(b" user=ken "))
-        self.expect(other, "CLIENT KILL USER nobody", 0)
+        self.expect_error(other, "CLIENT KILL USER nobody", "ERR No such user 'nobody'")
         self.expect(other, "CLIENT KILL USER ken", 5)
         for c in kens:
             with self.assertRaises((Closed, OSError)):
@@ -507,6 +507,19 @@ class OneServerWithAPassword(IdentityCase):
             self.assertEqual(1, c.cmd("DBSIZE"))
             self.expect(c, "RESET", Simple(b"RESET"))
             self.expect_error(c, "GET k", NOAUTH)
+
+    def test_select_is_asked_for_by_itself(self):
+        """How many databases there are is the proxy's question."""
+        with self.server.conn() as admin, self.proxy.conn(timeout=grace(20)) as c:
+            self.expect(admin, "AUTH pw", OK)
+            self.expect(admin, "ACL SETUSER few on >p ~* -@all +select +get", OK)
+            self.expect(admin, "ACL SETUSER fewer on >p ~* -@all +get", OK)
+            self.expect(c, "AUTH few p", OK)
+            self.assertEqual([OK, None, Error(b"ERR DB index is out of range"), OK, b"v"],
+                             c.pipeline(["SELECT 3", "GET k", "SELECT 16", "SELECT 0", "GET k"]))
+            self.expect(c, "AUTH fewer p", OK)
+            noselect = Error(b"NOPERM this user has no permissions to run the 'select' command")
+            self.assertEqual([noselect, b"v"], c.pipeline(["SELECT 3", "GET k"]))
 
     def test_while_the_server_is_away(self):
         """AUTH waits for it, as everything does; who was in stays."""
