@@ -209,7 +209,6 @@ static void refuse(struct beconn *c, const struct bereply *reply)
     static const char noauth[] = "-NOAUTH Authentication required.\r\n";
     static const struct bereply instead = {.data = noauth, .len = sizeof(noauth) - 1, .type = '-'};
 
-    node_recovered(c->node);
     beconn_refuse(c, begins_with(reply, "-NOAUTH ") ? &instead : reply);
 }
 

@@ -195,8 +195,10 @@ static void on_reply(struct beconn *conn, struct bereq *be, const struct bereply
     give_back(conn);
     if (UNLIKELY(reply->type == '-'))
         why = redirect_classify(u, n, r, reply);
-    /* A server that loads its data answers INFO all the same: that ends no outage. */
-    if (UNLIKELY(n->outage_ms != 0) && why == REFUSAL_NONE && r->slot != SLOT_NONE && !n->held)
+    /* A server that loads its data answers INFO and refuses users all the same: that ends no
+     * outage. */
+    if (UNLIKELY(n->outage_ms != 0) && why == REFUSAL_NONE && r->slot != SLOT_NONE && !n->held &&
+        conn->state != BECONN_HANDSHAKE)
         node_answers(u->env, n);
     if (UNLIKELY(c == NULL)) {
         redirect_drop_target(r);

@@ -1,6 +1,7 @@
 """Who a client is: AUTH and HELLO ... AUTH checked by the servers, whose ACLs then rule; guests;
 passwords of the proxy's own."""
 import os
+import random
 import re
 import threading
 import time
@@ -152,6 +153,23 @@ class Auth(IdentityCase):
             for i, c in enumerate(conns):
                 want = [OK, b"ann"] if i % 2 else [Error(WRONGPASS.encode()), b"default"]
                 self.assertEqual(repr(want), repr([c.read(), c.read()]))
+
+    def test_clients_that_leave(self):
+        self.user("ann", ">secret", "~*", "&*", "+@all")
+        steps = [encode("AUTH", "ann", "secret"), encode("AUTH", "ann", "wrong"), encode("PING"),
+                 encode("HELLO", "3", "AUTH", "ann", "secret"), encode("SCAN", "0"), encode("SUBSCRIBE", "x"),
+                 encode("RANDOMKEY"), encode("CLIENT", "LIST"), encode("RESET"), encode("GET", "left")]
+        rng = random.Random(44)
+        for _ in range(scaled(300, 60)):
+            with setup.proxy.conn() as c:
+                c.send(b"".join(rng.choice(steps) for _ in range(rng.randrange(1, 8))))
+                if rng.random() < 0.3:
+                    c.read()
+                if rng.random() < 0.3:
+                    c.reset()
+        c = self.conn("ann", "secret")
+        self.expect(c, "SET left 1", OK)
+        self.eventually("all are gone", lambda: c.cmd("CLIENT", "LIST").count(b"\n") <= 2)
 
     def test_odd_ones(self):
         c = self.conn()
