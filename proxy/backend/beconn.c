@@ -28,6 +28,7 @@ struct beconn *beconn_new(struct backend_env *env, struct node *n, uint16_t prof
     c->tail = &c->head;
     c->progress_ms = env->loop->now_ms;
     list_init(&c->link);
+    list_init(&c->idle_link);
     if (!stream_connect(&c->stream, env->loop, &n->target, env->tcp_keepalive_s, &conn_stream_ops,
                         true)) {
         int saved = errno;
@@ -123,7 +124,7 @@ static void on_connected(struct stream *s)
 
 /* --- sending --- */
 
-static inline void enqueue(struct beconn *c, struct bereq *r, uint8_t replies)
+static inline void enqueue(struct beconn *c, struct bereq *r, uint16_t replies)
 {
     r->next = NULL;
     r->end = c->queued;
@@ -137,7 +138,7 @@ static inline void enqueue(struct beconn *c, struct bereq *r, uint8_t replies)
         stream_mark_dirty(&c->stream);
 }
 
-void beconn_commit(struct beconn *c, struct bereq *r, size_t n, size_t prefix, uint8_t replies)
+void beconn_commit(struct beconn *c, struct bereq *r, size_t n, size_t prefix, uint16_t replies)
 {
     struct chain *out = c->state == BECONN_READY ? &c->stream.out : &c->waiting;
     struct block *b = chain_commit(out, n);
@@ -150,7 +151,7 @@ void beconn_commit(struct beconn *c, struct bereq *r, size_t n, size_t prefix, u
 }
 
 void beconn_send_ref(struct beconn *c, struct bereq *r, const char *prefix, size_t prefix_len,
-                     uint8_t replies)
+                     uint16_t replies)
 {
     struct chain *out = c->state == BECONN_READY ? &c->stream.out : &c->waiting;
 
@@ -193,8 +194,11 @@ static bool deliver(struct beconn *c, const struct bereply *reply)
         beconn_close(c, "a reply that nothing asked for");
         return false;
     }
-    if (UNLIKELY(--r->replies > 0))
-        return true;
+    if (UNLIKELY(--r->replies > 0)) {
+        if (reply->type == '-')
+            c->env->ops->early_error(c, r, reply);
+        return c->state != BECONN_CLOSED;
+    }
     pop(c);
     bereq_prefetch(c->head); /* its reply is most often the next in the buffer */
     c->env->ops->reply(c, r, reply);
@@ -421,7 +425,7 @@ void beconn_tick(struct beconn *c, uint64_t now_ms)
         c->written_mark = c->stream.written;
         c->progress_ms = now_ms;
     }
-    if (c->head == NULL || c->paused || env->request_timeout_ms == 0)
+    if (c->head == NULL || c->head->patient || c->paused || env->request_timeout_ms == 0)
         return;
     if ((uint32_t)now_ms - c->head->sent_ms > env->request_timeout_ms &&
         now_ms - c->progress_ms > env->request_timeout_ms) {

@@ -41,6 +41,8 @@ struct beconn_ops {
     /* r is popped and belongs to its sender again. */
     void (*reply)(struct beconn *c, struct bereq *r, const struct bereply *reply);
     void (*lost)(struct beconn *c, struct bereq *r, enum bereq_loss loss);
+    /* A reply before the last one of r is an error. r stays with the connection. */
+    void (*early_error)(struct beconn *c, struct bereq *r, const struct bereply *reply);
     /* A reply longer than env.large_reply passes in pieces: bytes of b that the receiver may refer
      * to. `last`: r is popped. The receiver may call beconn_pause. If the connection breaks in
      * between, lost() is called with r->replies == 0. */
@@ -108,10 +110,14 @@ struct beconn {
         READ_WHOLE,
         READ_PIECES
     } read_mode;
-    uint64_t written_mark; /* stream.written at the last tick */
-    uint64_t progress_ms;  /* when bytes arrived last, or the connection was idle last */
-    uint8_t step;          /* handshake */
-    struct list_node link; /* node->conns */
+    uint64_t written_mark;      /* stream.written at the last tick */
+    uint64_t progress_ms;       /* when bytes arrived last, or the connection was idle last */
+    uint8_t step;               /* handshake */
+    int64_t server_id;          /* handshake: its number at the server; 0: not known */
+    bool probes_multi;          /* handshake: MULTI, EXEC and DISCARD are tried */
+    bool multi_ok, exec_ok;     /* and what they were answered */
+    struct list_node link;      /* node->conns */
+    struct list_node idle_link; /* node->idle */
     struct loop_reap reap;
     void *user; /* of the one who leased it */
 };
@@ -127,11 +133,11 @@ static inline char *beconn_reserve(struct beconn *c, size_t n)
 
 /* Sends the n bytes just written to beconn_reserve. The last n - prefix of them are the request
  * itself; it will get `replies` replies. */
-void beconn_commit(struct beconn *c, struct bereq *r, size_t n, size_t prefix, uint8_t replies);
+void beconn_commit(struct beconn *c, struct bereq *r, size_t n, size_t prefix, uint16_t replies);
 
 /* Sends r's own bytes (r->block, off, len) by reference, after `prefix` bytes copied. */
 void beconn_send_ref(struct beconn *c, struct bereq *r, const char *prefix, size_t prefix_len,
-                     uint8_t replies);
+                     uint16_t replies);
 
 /* Stops and goes on reading: back-pressure of a client that takes a long reply. */
 void beconn_pause(struct beconn *c);

@@ -17,7 +17,8 @@ struct bereq {
     uint32_t off, len;   /* the request, without a preceding ASKING */
     uint64_t end;        /* position in the connection's byte stream after its last byte */
     uint32_t sent_ms;    /* low bits of the loop's clock when it was queued */
-    uint8_t replies;     /* still to come; all but the last are dropped when they are no error */
+    uint16_t replies;    /* still to come; only the last is the answer */
+    bool patient;        /* its reply may take any time: backend.request_timeout is not for it */
     bool whole;          /* its reply must be delivered in one piece (it will be merged) */
 };
 

@@ -20,6 +20,10 @@ enum step {
     STEP_NO_EVICT,
     STEP_MAX_BULK,
     STEP_INFO,
+    STEP_ID,
+    STEP_MULTI, /* three steps: whether the user may have transactions */
+    STEP_EXEC,
+    STEP_DISCARD, /* an error, unless EXEC is unknown: then the connection is still inside MULTI */
     STEP_DONE,
 };
 
@@ -43,6 +47,12 @@ static bool step_wanted(const struct beconn *c, enum step s)
         return p->db != 0;
     case STEP_READONLY:
         return p->readonly;
+    case STEP_MULTI:
+    case STEP_EXEC:
+    case STEP_DISCARD:
+        return c->probes_multi;
+    case STEP_ID:
+        return true;
     default:
         return !c->brief;
     }
@@ -122,6 +132,18 @@ static void send_step(struct chain *out, const struct profile *p, enum step s)
     case STEP_INFO:
         SEND(out, "INFO", "server");
         break;
+    case STEP_ID:
+        SEND(out, "CLIENT", "ID");
+        break;
+    case STEP_MULTI:
+        SEND(out, "MULTI");
+        break;
+    case STEP_EXEC:
+        SEND(out, "EXEC");
+        break;
+    case STEP_DISCARD:
+        SEND(out, "DISCARD");
+        break;
     case STEP_DONE:
         break;
     }
@@ -160,10 +182,18 @@ static void read_info_line(const struct bereply *reply, const char *label, char 
     out[n] = '\0';
 }
 
+/* DISCARD's "ERR DISCARD without MULTI". */
+static bool is_without_multi(const struct bereply *reply)
+{
+    return memmem(reply->data, reply->len, "without MULTI", 13) != NULL;
+}
+
 static void become_ready(struct beconn *c)
 {
     char name[ADDR_TEXT_MAX];
 
+    if (!c->probes_multi)
+        c->node->multi = NODE_MULTI_ALLOWED;
     c->state = BECONN_READY;
     c->progress_ms = c->env->loop->now_ms;
     /* The clock of waiting requests starts when they can leave. */
@@ -180,6 +210,7 @@ static void become_ready(struct beconn *c)
 void handshake_start(struct beconn *c)
 {
     c->brief = is_brief(c);
+    c->probes_multi = profile_of(c)->password != NULL || c->node->probe_multi;
     for (uint8_t s = next_step(c, 0); s < STEP_DONE; s = next_step(c, s + 1))
         send_step(&c->stream.out, profile_of(c), s);
     c->handshake_bytes = c->stream.out.bytes;
@@ -220,11 +251,34 @@ static void log_refusal(const struct beconn *c, const struct bereply *reply)
              (int)MIN(reply->len - 3, (size_t)200), reply->data + 1);
 }
 
+/* Other errors (BUSY) pass. EXEC's stands behind EXECABORT. */
+static bool is_forbidden(const struct bereply *reply)
+{
+    return reply->type == '-' && (memmem(reply->data, reply->len, "NOPERM ", 7) != NULL ||
+                                  memmem(reply->data, reply->len, "unknown command", 15) != NULL);
+}
+
+/* A reply of the last three steps. False: the connection cannot be used. */
+static bool take_multi(struct beconn *c, const struct bereply *reply)
+{
+    if (c->step == STEP_MULTI)
+        c->multi_ok = !is_forbidden(reply);
+    if (c->step == STEP_EXEC)
+        c->exec_ok = !is_forbidden(reply);
+    if (c->step != STEP_DISCARD)
+        return true;
+    if (c->multi_ok && c->exec_ok)
+        c->node->multi = NODE_MULTI_ALLOWED;
+    else
+        node_multi_refused(c->node);
+    return !c->multi_ok || c->exec_ok || reply->type != '-' || is_without_multi(reply);
+}
+
 bool handshake_reply(struct beconn *c, const struct bereply *reply)
 {
     c->noauth |= begins_with(reply, "-NOAUTH ");
-    if (reply->type == '-' && c->step < STEP_SETNAME) {
-        if (refuses_user(c, reply)) {
+    if ((reply->type == '-' && c->step < STEP_SETNAME) || !take_multi(c, reply)) {
+        if (c->step < STEP_SETNAME && refuses_user(c, reply)) {
             if (!profile_of(c)->guest)
                 log_refusal(c, reply);
             refuse(c, reply);
@@ -244,6 +298,9 @@ bool handshake_reply(struct beconn *c, const struct bereply *reply)
         read_info_line(reply, "\nrun_id:", c->node->run_id, sizeof(c->node->run_id));
         read_info_line(reply, "\nredis_version:", c->node->version, sizeof(c->node->version));
     }
+    if (c->step == STEP_ID && reply->type == ':' &&
+        !resp_parse_int(reply->data + 1, reply->len - 3, &c->server_id))
+        c->server_id = 0;
     c->step = next_step(c, c->step + 1);
     if (c->step == STEP_DONE)
         become_ready(c);

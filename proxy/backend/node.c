@@ -8,6 +8,9 @@
 
 #define NODE_MAGIC 0x0de0de00u
 
+/* How long an exclusive connection is kept that nobody needed. */
+#define TRIM_MS 10000
+
 struct node *node_new(struct backend_env *env, const struct addr *a,
                       const struct sockaddr_any *target)
 {
@@ -18,6 +21,7 @@ struct node *node_new(struct backend_env *env, const struct addr *a,
     n->addr = *a;
     n->target = *target;
     list_init(&n->conns);
+    list_init(&n->idle);
     list_init(&n->link);
     return n;
 }
@@ -46,6 +50,13 @@ static uint64_t next_random(uint64_t *state)
     x ^= x >> 7;
     x ^= x << 17;
     return *state = x;
+}
+
+void node_multi_refused(struct node *n)
+{
+    n->multi = NODE_MULTI_REFUSED;
+    n->multi_ms = clock_ms();
+    n->probe_multi = true;
 }
 
 void node_failed(struct node *n)
@@ -159,20 +170,45 @@ struct beconn *node_open_own(struct node *n, struct backend_env *env, uint16_t p
     return open_conn(n, env, profile);
 }
 
+/* The one returned last is taken first, so that those not needed can be told. */
+static struct beconn *find_idle(const struct node *n, uint16_t profile)
+{
+    for (struct list_node *at = n->idle.prev; at != &n->idle; at = at->prev) {
+        struct beconn *c = CONTAINER_OF(at, struct beconn, idle_link);
+
+        if (c->profile == profile)
+            return c;
+    }
+    return NULL;
+}
+
+static void take_idle(struct node *n, struct beconn *c)
+{
+    if (!list_linked(&c->idle_link))
+        return;
+    list_unlink(&c->idle_link);
+    if (--n->idle_count < n->idle_low)
+        n->idle_low = n->idle_count;
+}
+
+bool node_lease_full(const struct node *n)
+{
+    return n->leased >= n->env->max_leased && n->idle_count == 0;
+}
+
 struct beconn *node_lease(struct node *n, uint16_t profile)
 {
-    struct beconn *c = n->idle_leased;
+    struct beconn *c = find_idle(n, profile);
 
-    if (c != NULL && c->profile == profile) {
-        n->idle_leased = NULL;
+    if (c != NULL) {
+        take_idle(n, c);
         return c;
     }
-    if (c != NULL && n->leased >= n->env->max_leased) { /* kept for another profile */
-        c->retired = true;
-        beconn_close(c, NULL);
+    if (n->leased >= n->env->max_leased) {
+        if (n->idle_count == 0)
+            return NULL;
+        node_retire(CONTAINER_OF(n->idle.next, struct beconn, idle_link)); /* another profile's */
     }
-    if (n->leased >= n->env->max_leased)
-        return NULL;
     c = open_conn(n, n->env, profile);
     if (c != NULL) {
         c->leased = true;
@@ -190,9 +226,9 @@ void node_return(struct beconn **p)
     c->user = NULL;
     if (c->state == BECONN_CLOSED)
         return;
-    if (c->state == BECONN_READY && c->head == NULL && !c->retired && n->in_map &&
-        n->idle_leased == NULL) {
-        n->idle_leased = c;
+    if (c->state == BECONN_READY && c->head == NULL && !c->retired && n->in_map) {
+        list_push(&n->idle, &c->idle_link);
+        n->idle_count++;
         return;
     }
     c->retired = true; /* not a lost connection */
@@ -200,13 +236,23 @@ void node_return(struct beconn **p)
         beconn_close(c, NULL);
 }
 
+/* Closes the idle ones that were not needed since the last time. */
+static void trim_idle(struct node *n, uint64_t now_ms)
+{
+    if (now_ms < n->trim_ms)
+        return;
+    n->trim_ms = now_ms + TRIM_MS;
+    for (uint32_t i = n->idle_low; i > 0; i--)
+        node_retire(CONTAINER_OF(n->idle.next, struct beconn, idle_link));
+    n->idle_low = n->idle_count;
+}
+
 void node_retire(struct beconn *c)
 {
     if (c->state == BECONN_CLOSED)
         return;
     node_leave_shared(c);
-    if (c->node->idle_leased == c)
-        c->node->idle_leased = NULL;
+    take_idle(c->node, c);
     c->retired = true;
     if (c->head == NULL)
         beconn_close(c, NULL);
@@ -222,7 +268,8 @@ static void close_overdue(struct node *n, uint64_t now_ms)
     LIST_FOREACH (at, tmp, &n->conns) {
         struct beconn *c = CONTAINER_OF(at, struct beconn, link);
 
-        if (!c->retired)
+        /* Who waits without a bound is called back by its sender. */
+        if (!c->retired || (c->head != NULL && c->head->patient && c->state == BECONN_READY))
             continue;
         if (c->state != BECONN_READY || c->head == NULL ||
             (uint32_t)now_ms - c->head->sent_ms >= NODE_REPLACED_MS ||
@@ -251,8 +298,7 @@ void node_forget(struct node *n, struct beconn *c)
     CHECK_MAGIC(n, NODE_MAGIC);
     list_unlink(&c->link);
     node_leave_shared(c);
-    if (n->idle_leased == c)
-        n->idle_leased = NULL;
+    take_idle(n, c);
     if (c->leased)
         n->leased--;
 }
@@ -263,6 +309,7 @@ void node_tick(struct node *n, uint64_t now_ms)
 
     LIST_FOREACH (at, tmp, &n->conns)
         beconn_tick(CONTAINER_OF(at, struct beconn, link), now_ms);
+    trim_idle(n, now_ms);
     if (n->replaced_ms != 0)
         close_overdue(n, now_ms);
 }

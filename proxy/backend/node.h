@@ -18,10 +18,13 @@ struct node {
     struct beconn *shared[PROFILE_NEAR]; /* by profile */
     struct beconn **far;                 /* of the profiles from PROFILE_NEAR on */
     uint32_t far_count;
-    uint32_t shared_count;       /* connections in both; at most env->max_profiles */
-    struct list_node conns;      /* all connections, struct beconn.link */
-    struct beconn *idle_leased;  /* at most one clean exclusive connection is kept */
-    uint32_t leased;             /* exclusive connections that exist */
+    uint32_t shared_count;  /* connections in both; at most env->max_profiles */
+    struct list_node conns; /* all connections, struct beconn.link */
+    struct list_node idle;  /* clean exclusive connections that nobody has leased */
+    uint32_t idle_count;
+    uint32_t idle_low;           /* the fewest since the last trim */
+    uint64_t trim_ms;            /* when idle ones that were not needed are closed next */
+    uint32_t leased;             /* exclusive connections that exist, idle ones included */
     uint32_t failures;           /* failed attempts in a row */
     uint64_t retry_at_ms;        /* no new attempt before */
     uint64_t outage_ms;          /* since when it cannot serve; 0: it can */
@@ -33,10 +36,20 @@ struct node {
     uint64_t max_bulk;           /* the server's proto-max-bulk-len; 0: not known */
     char run_id[RUN_ID_LEN + 1]; /* of the server process; empty: not known */
     char version[24];            /* its redis_version; empty: not known */
-    uint32_t holds;              /* requests that name it as their ASK target */
-    struct list_node link;       /* upstream's nodes */
-    void *user;                  /* the upstream */
+    enum {
+        NODE_MULTI_UNKNOWN,
+        NODE_MULTI_ALLOWED,
+        NODE_MULTI_REFUSED
+    } multi;               /* what its last handshake found out */
+    bool probe_multi;      /* a handshake tries MULTI even where no user is configured */
+    uint64_t multi_ms;     /* when it was refused */
+    uint32_t holds;        /* requests that name it as their ASK target */
+    struct list_node link; /* upstream's nodes */
+    void *user;            /* the upstream */
 };
+
+/* A server of node n refused MULTI to its user. */
+void node_multi_refused(struct node *n);
 
 struct node *node_new(struct backend_env *env, const struct addr *a,
                       const struct sockaddr_any *target);
@@ -70,6 +83,8 @@ static inline bool node_is_named(const struct node *n)
 
 /* An exclusive connection; NULL while the node is in back-off or at its limit. */
 MUST_CHECK struct beconn *node_lease(struct node *n, uint16_t profile);
+/* True when node_lease would fail for backend.max_leased. */
+bool node_lease_full(const struct node *n);
 /* Gives it back: kept when it is clean (ready, nothing in flight), else closed. */
 void node_return(struct beconn **c);
 

@@ -39,6 +39,7 @@ enum {
 #define COUNTED(n, a, fl, f, d) ROW(n, a, KEYS, NONE, NUMKEYS, NONE, fl, f, d, 1),
 #define FORM(n, a, fl, k, f, e, s) ROW(n, a, KEYS, NONE, k, NONE, fl, f, e, s),
 #define SPLIT(n, a, fl, m, f, e, s) ROW(n, a, SPLIT, m, RANGE, NONE, fl, f, e, s),
+#define BLOCKS(n, a, fl, k, f, e, s) ROW(n, a, BLOCKING, NONE, k, NONE, fl, f, e, s),
 #define ANY(n, a, fl) ROW(n, a, ANY, NONE, NONE, NONE, fl, 0, 0, 0),
 #define ALL(n, a, fl, m) ROW(n, a, ALL, m, NONE, NONE, fl, 0, 0, 0),
 #define PROXY(n, a, fl, l) ROW(n, a, LOCAL, NONE, NONE, l, fl, 0, 0, 0),

@@ -15,6 +15,7 @@
 enum command_route {
     ROUTE_KEYS,        /* to the owner of its keys' one slot; keys of two slots: CROSSSLOT */
     ROUTE_SPLIT,       /* like ROUTE_KEYS, but split per slot and merged when there are several */
+    ROUTE_BLOCKING,    /* like ROUTE_KEYS; may wait at the server, on a connection of its own */
     ROUTE_ANY,         /* no key: to one master, the same for the client's life */
     ROUTE_ALL,         /* to every master, answers merged by the merge rule */
     ROUTE_LOCAL,       /* answered by the proxy: handler below */

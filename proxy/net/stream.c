@@ -1,6 +1,7 @@
 #include "net/stream.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include "net/sock.h"
@@ -143,6 +144,13 @@ bool stream_connect(struct stream *s, struct loop *l, const struct sockaddr_any 
     s->connecting = s->blocked = true;
     ev_io_start(l->ev, &s->wio);
     return true;
+}
+
+bool stream_peer_ended(const struct stream *s)
+{
+    struct pollfd p = {.fd = s->rio.fd, .events = POLLRDHUP};
+
+    return s->open && poll(&p, 1, 0) == 1 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
 }
 
 void stream_pause(struct stream *s)

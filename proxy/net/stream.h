@@ -75,6 +75,9 @@ static inline void stream_mark_dirty(struct stream *s)
     }
 }
 
+/* True when the other side sends no more, though what it sent is not read to its end. */
+bool stream_peer_ended(const struct stream *s);
+
 /* Reads again after an empty span. */
 void stream_resume(struct stream *s);
 /* Stops reading until stream_resume. */

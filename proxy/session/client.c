@@ -12,6 +12,8 @@
 #include "session/redirect.h"
 #include "session/scatter.h"
 #include "session/subscriber.h"
+#include "session/transaction.h"
+#include "session/watch.h"
 
 #define CLIENT_MAGIC 0xc11e4700u
 /* A merged reply that has to wait for its turn is one block, whose size is a 32-bit number. */
@@ -86,6 +88,7 @@ static void reap(struct loop_reap *r)
 
     CHECK_MAGIC(c, CLIENT_MAGIC);
     c->magic = 0;
+    transaction_end(c);
     extra_free(&c->extra);
     free(c);
 }
@@ -96,6 +99,7 @@ void client_close(struct client *c)
     if (!list_linked(&c->link))
         return;
     stream_close(&c->stream);
+    watch_release(c);
     while (c->head != NULL) {
         struct request *r = c->head;
 

@@ -35,6 +35,8 @@ struct client_extra {
     char *name, *lib_name, *lib_ver; /* what it told us about itself */
     bool no_evict;                   /* not to be closed for memory_max */
     struct subscriber *subscriber;   /* NULL: it never listened to a channel */
+    struct watch *watch;             /* between WATCH and EXEC */
+    struct transaction *transaction; /* between MULTI and EXEC */
     struct long_reply *long_reply; /* the one at the head, whose connection waits for our output */
     /* HOLD_REFUSED: */
     struct list_node wait_link; /* env->waiting */
@@ -50,7 +52,7 @@ struct client {
     bool closing : 1;      /* nothing more is read; closes when all is answered and written */
     bool ended : 1;        /* the client sends no more, but what it sent is answered */
     bool doomed : 1;       /* over client.output_max: closes in the next turn */
-    bool in_multi : 1;     /* a MULTI was refused: so is everything up to EXEC or DISCARD */
+    bool in_multi : 1;     /* between MULTI and EXEC */
     bool pause_writes : 1; /* env->pause: commands that write have to wait */
     bool subscribed : 1;   /* RESP2, and it listens to channels: few commands are allowed */
     bool anonymous : 1;    /* it has to AUTH, or the servers must be asked whether it has to */

@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "resp/write.h"
+#include "session/blocking.h"
 #include "session/dispatch.h"
 
 /* Requests of one client handled in one go; the rest wait until others have had their turn. */
@@ -131,7 +132,7 @@ static struct span read_span(struct stream *s)
     struct partial *p = c->partial;
     size_t need, room;
 
-    if (UNLIKELY(c->hold != 0))
+    if (UNLIKELY(c->hold != 0) && (!blocking_is_on(c) || blocking_reads_no_more(c)))
         return (struct span){0};
     if (LIKELY(p == NULL))
         return (struct span){c->env->scratch, CLIENT_SCRATCH};
@@ -200,7 +201,10 @@ static void on_ended(struct stream *s)
     struct client *c = CONTAINER_OF(s, struct client, stream);
 
     c->ended = true;
-    client_input_ended(c);
+    if (blocking_is_on(c))
+        blocking_client_ended(c);
+    else
+        client_input_ended(c);
 }
 
 const struct stream_ops client_stream_ops = {

@@ -10,10 +10,12 @@
 #include "net/sock.h"
 #include "resp/number.h"
 #include "resp/write.h"
+#include "session/blocking.h"
 #include "session/client_gather.h"
 #include "session/identity.h"
 #include "session/local.h"
 #include "session/subscriber.h"
+#include "session/transaction.h"
 
 void client_addresses(const struct client *c, char peer[ADDR_TEXT_MAX], char local[ADDR_TEXT_MAX])
 {
@@ -30,6 +32,25 @@ static const char *or_empty(const char *s)
     return s != NULL ? s : "";
 }
 
+/* In the order in which redis-server has them. */
+static void client_flags(const struct client *c, char out[8])
+{
+    const struct client_extra *x = c->extra;
+    size_t n = 0;
+
+    if (x != NULL && x->subscriber != NULL && subscriber_listens(x->subscriber))
+        out[n++] = 'P';
+    if (c->in_multi)
+        out[n++] = 'x';
+    if (blocking_is_on(c))
+        out[n++] = 'b';
+    if (x != NULL && x->no_evict)
+        out[n++] = 'e';
+    if (n == 0)
+        out[n++] = 'N';
+    out[n] = '\0';
+}
+
 size_t client_line(struct client *c, char line[CLIENT_LINE_MAX])
 {
     static const struct client_extra none;
@@ -39,23 +60,22 @@ size_t client_line(struct client *c, char line[CLIENT_LINE_MAX])
     uint32_t partial = c->partial != NULL ? c->partial->block->len - c->partial->start : 0;
     size_t out = c->stream.out.bytes;
     const struct subscriber *s = names->subscriber;
+    char flags[8];
     int n;
 
+    client_flags(c, flags);
     client_addresses(c, peer, local);
     n = snprintf(line, CLIENT_LINE_MAX,
                  "id=%" PRIu64 " addr=%s laddr=%s fd=%d name=%.128s age=%" PRIu64 " idle=%" PRIu64
-                 " flags=%s db=%u sub=%u psub=%u ssub=%u multi=-1 qbuf=%u qbuf-free=0"
+                 " flags=%s db=%u sub=%u psub=%u ssub=%u multi=%d qbuf=%u qbuf-free=0"
                  " argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=%u omem=%zu tot-mem=%zu events=r"
                  " cmd=%s user=%s redir=-1 resp=%u lib-name=%.64s lib-ver=%.64s\n",
                  c->id, peer, local, stream_fd(&c->stream), or_empty(names->name),
                  now_s - MIN((uint64_t)c->created_s, now_s),
-                 (uint64_t)(uint32_t)(c->env->loop->now_ms / 1000 - c->active_s),
-                 s != NULL && subscriber_listens(s) ? "P"
-                 : names->no_evict                  ? "e"
-                                                    : "N",
+                 (uint64_t)(uint32_t)(c->env->loop->now_ms / 1000 - c->active_s), flags,
                  c->env->profiles.profiles[c->profile].db, s != NULL ? s->count[CHANNEL_PLAIN] : 0,
                  s != NULL ? s->count[CHANNEL_PATTERN] : 0, s != NULL ? s->count[CHANNEL_SHARD] : 0,
-                 partial, c->queued, out, sizeof(*c) + partial + out,
+                 transaction_commands(c), partial, c->queued, out, sizeof(*c) + partial + out,
                  command_table[c->last_command].name, identity_user(c), c->proto,
                  or_empty(names->lib_name), or_empty(names->lib_ver));
     return MIN((size_t)n, (size_t)CLIENT_LINE_MAX - 1);

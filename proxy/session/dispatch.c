@@ -4,6 +4,7 @@
 #include "base/crc16.h"
 #include "base/log.h"
 #include "resp/write.h"
+#include "session/blocking.h"
 #include "session/client_pause.h"
 #include "session/error.h"
 #include "session/forward.h"
@@ -13,6 +14,7 @@
 #include "session/scatter.h"
 #include "session/scripts.h"
 #include "session/single.h"
+#include "session/transaction.h"
 
 static enum dispatch_result reply_error(struct client *c, const struct command *cmd,
                                         enum error_id id)
@@ -92,20 +94,21 @@ static enum dispatch_result wrong_arity(struct client *c, const struct command *
     struct chain out;
 
     chain_init(&out);
-    resp_write_error(&out, "ERR wrong number of arguments for '%s' command", cmd->name);
+    resp_write_error(&out, "%s wrong number of arguments for '%s' command",
+                     cmd->local == LOCAL_EXEC ? "EXECABORT Transaction discarded because of:"
+                                              : "ERR",
+                     cmd->name);
     client_reply(c, cmd, &out);
     chain_clear(&out);
     return DISPATCH_DONE;
 }
 
-static enum dispatch_result unsupported(struct client *c, const struct command *cmd,
-                                        const struct resp_request *r, const char *what)
+enum dispatch_result dispatch_refused(struct client *c, const struct command *cmd, const char *what)
 {
     struct chain out;
     char name[64];
     size_t n = 0;
 
-    (void)r;
     for (; cmd->name[n] != '\0' && n < sizeof(name) - 1; n++) {
         char ch = cmd->name[n];
 
@@ -113,7 +116,7 @@ static enum dispatch_result unsupported(struct client *c, const struct command *
     }
     name[n] = '\0';
     chain_init(&out);
-    resp_write_error(&out, "ERR KEYWAY %s%s is not supported yet", name, what);
+    resp_write_error(&out, "ERR KEYWAY %s%s", name, what);
     client_reply(c, cmd, &out);
     chain_clear(&out);
     return DISPATCH_DONE;
@@ -165,6 +168,11 @@ static enum dispatch_result send_to_slot(struct client *c, const struct command 
     return DISPATCH_DONE;
 }
 
+void dispatch_limit(struct client *c)
+{
+    pipeline_limit(c);
+}
+
 uint16_t dispatch_any_slot(const struct client *c)
 {
     const struct slotmap *m = c->up->map;
@@ -201,8 +209,8 @@ static enum dispatch_result send_multi(struct client *c, const struct command *c
     return d;
 }
 
-static bool same_slot_list(struct client *c, const struct command *cmd,
-                           const struct resp_request *r, uint16_t *slot, size_t *count)
+bool dispatch_one_slot(struct client *c, const struct command *cmd, const struct resp_request *r,
+                       uint16_t *slot, size_t *count)
 {
     uint32_t positions[64];
     uint32_t *list = positions;
@@ -236,7 +244,7 @@ static enum dispatch_result scattered_keys(struct client *c, const struct comman
     uint16_t slot = 0;
     size_t count;
 
-    if (!same_slot_list(c, cmd, r, &slot, &count))
+    if (!dispatch_one_slot(c, cmd, r, &slot, &count))
         return reply_error(c, cmd, ERROR_CROSSSLOT);
     if (count == 0)
         return dispatch_any(c, cmd, r, block);
@@ -285,22 +293,6 @@ static enum dispatch_result split_over_slots(struct client *c, const struct comm
     return DISPATCH_DONE;
 }
 
-/* XREAD and XREADGROUP block only with the option BLOCK, which stands before STREAMS. */
-static bool has_block_option(const struct command *cmd, const struct resp_request *r)
-{
-    uint32_t i = cmd->name[5] == 'g' ? 4 : 1; /* XREADGROUP GROUP group consumer ... */
-
-    if (cmd->keys != KEYS_STREAMS)
-        return false;
-    for (; i < r->argc && !resp_arg_is(r, i, "streams"); i++) {
-        if (resp_arg_is(r, i, "block"))
-            return true;
-        if (resp_arg_is(r, i, "count"))
-            i++;
-    }
-    return false;
-}
-
 static enum dispatch_result dispatch_keys(struct client *c, const struct command *cmd,
                                           const struct resp_request *r, struct block *block)
 {
@@ -310,8 +302,8 @@ static enum dispatch_result dispatch_keys(struct client *c, const struct command
     if (UNLIKELY(command_keys_scattered(cmd)))
         return scattered_keys(c, cmd, r, block);
     if (UNLIKELY(cmd->keys >= KEYS_NUMKEYS)) {
-        if (cmd->keys == KEYS_STREAMS && has_block_option(cmd, r))
-            return unsupported(c, cmd, r, " BLOCK");
+        if (cmd->keys == KEYS_STREAMS && blocking_option(r) != 0)
+            return blocking_dispatch(c, cmd, r);
         if ((cmd->flags & CMD_SCRIPT) != 0)
             scripts_see(c, cmd, r);
     }
@@ -350,35 +342,19 @@ static enum dispatch_result dispatch_all(struct client *c, const struct command 
     return DISPATCH_DONE;
 }
 
-/* What shows or changes how the servers run, and who may use them. */
-static inline bool is_guarded(const struct client *c, const struct command *cmd)
-{
-    return UNLIKELY((cmd->flags & CMD_GUARDED) != 0) && !c->env->config->admin_commands;
-}
-
 /* --- the one entrance --- */
-
-/* While a MULTI is refused, everything up to EXEC or DISCARD is; QUIT and RESET act at once. */
-static enum dispatch_result refused_multi(struct client *c, const struct command *cmd)
-{
-    if (cmd != NULL && (cmd->local == LOCAL_EXEC || cmd->local == LOCAL_DISCARD))
-        c->in_multi = false;
-    return reply_error(
-        c, cmd, cmd != NULL && cmd->local == LOCAL_EXEC ? ERROR_EXECABORT : ERROR_MULTI_REFUSED);
-}
 
 enum dispatch_result dispatch_request(struct client *c, const struct resp_request *r,
                                       struct block *block)
 {
     const struct command *cmd = command_find(r);
-    enum dispatch_result stopped;
+    enum dispatch_result taken;
 
     METRIC_ADD(&c->env->metrics, requests, 1);
     if (UNLIKELY(c->pause_writes) && client_pause_holds(c, cmd))
         return DISPATCH_WAIT;
-    if (UNLIKELY(c->in_multi) &&
-        (cmd == NULL || (cmd->local != LOCAL_QUIT && cmd->local != LOCAL_RESET)))
-        return refused_multi(c, cmd);
+    if (UNLIKELY(c->in_multi) && transaction_takes(c, cmd, r, &taken))
+        return taken;
     if (UNLIKELY(cmd == NULL)) {
         if (!is_http(r))
             return unknown_command(c, r);
@@ -391,25 +367,28 @@ enum dispatch_result dispatch_request(struct client *c, const struct resp_reques
         return unknown_subcommand(c, cmd, r);
     if (UNLIKELY(!command_arity_ok(cmd, r->argc)))
         return wrong_arity(c, cmd);
-    if (UNLIKELY(c->anonymous) && identity_stops(c, cmd, &stopped))
-        return stopped;
+    if (UNLIKELY(c->anonymous) && identity_stops(c, cmd, &taken))
+        return taken;
     if (UNLIKELY(c->subscribed) && pubsub_refuses(c, cmd))
         return DISPATCH_DONE;
     switch ((enum command_route)cmd->route) {
     case ROUTE_KEYS:
     case ROUTE_SPLIT:
         return dispatch_keys(c, cmd, r, block);
+    case ROUTE_BLOCKING:
+        return blocking_dispatch(c, cmd, r);
     case ROUTE_ANY:
-        return is_guarded(c, cmd) ? reply_error(c, cmd, ERROR_GUARDED)
-                                  : dispatch_any(c, cmd, r, block);
+        return dispatch_is_guarded(c, cmd) ? reply_error(c, cmd, ERROR_GUARDED)
+                                           : dispatch_any(c, cmd, r, block);
     case ROUTE_ALL:
-        return is_guarded(c, cmd) ? reply_error(c, cmd, ERROR_GUARDED)
-                                  : dispatch_all(c, cmd, r, block);
+        return dispatch_is_guarded(c, cmd) ? reply_error(c, cmd, ERROR_GUARDED)
+                                           : dispatch_all(c, cmd, r, block);
     case ROUTE_LOCAL:
-        return is_guarded(c, cmd) ? reply_error(c, cmd, ERROR_GUARDED) : local_dispatch(c, cmd, r);
+        return dispatch_is_guarded(c, cmd) ? reply_error(c, cmd, ERROR_GUARDED)
+                                           : local_dispatch(c, cmd, r);
     default:
         if (c->up->single && single_forwards(cmd))
             return dispatch_any(c, cmd, r, block);
-        return unsupported(c, cmd, r, "");
+        return dispatch_refused(c, cmd, " is not supported yet");
     }
 }

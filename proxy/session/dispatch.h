@@ -28,11 +28,28 @@ static inline bool dispatch_barrier(struct client *c)
     return true;
 }
 
+/* The slot of r's keys (*count of them). False: they are of several, and the map is sharded. */
+MUST_CHECK bool dispatch_one_slot(struct client *c, const struct command *cmd,
+                                  const struct resp_request *r, uint16_t *slot, size_t *count);
+
+/* A slot of the client's own master, for what has no key. */
+uint16_t dispatch_any_slot(const struct client *c);
+
+/* After a request was sent: holds the client at its limits. */
+void dispatch_limit(struct client *c);
+
+/* Answers "ERR KEYWAY <CMD><what>". */
+enum dispatch_result dispatch_refused(struct client *c, const struct command *cmd,
+                                      const char *what);
+
+/* What shows or changes how the servers run, and who may use them: refused by admin_commands. */
+static inline bool dispatch_is_guarded(const struct client *c, const struct command *cmd)
+{
+    return UNLIKELY((cmd->flags & CMD_GUARDED) != 0) && !c->env->config->admin_commands;
+}
+
 /* One of the keyless routes: r is sent to the client's own master. */
 enum dispatch_result dispatch_any(struct client *c, const struct command *cmd,
                                   const struct resp_request *r, struct block *block);
-
-/* A slot of the master that gets the keyless commands of c. */
-uint16_t dispatch_any_slot(const struct client *c);
 
 #endif

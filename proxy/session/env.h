@@ -50,6 +50,7 @@ struct session_env {
     struct list_node clients; /* struct client.link */
     struct list_node waiting; /* clients with refused requests, struct client_extra.wait_link */
     struct list_node long_replies; /* struct long_reply.link */
+    struct list_node blocked;      /* struct blocking.link */
     struct ev_timer hold_timer;    /* runs every HOLD_TICK_MS while `waiting` has members */
     bool wake_waiting;             /* look at `waiting` before the loop sleeps */
     uint64_t held_bytes;           /* of refused requests: ride_through_bytes bounds it */

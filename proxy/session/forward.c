@@ -1,11 +1,15 @@
 #include "session/forward.h"
 
+#include "base/alloc.h"
 #include "base/log.h"
+#include "session/blocking.h"
 #include "session/error.h"
 #include "session/identity.h"
 #include "session/long_reply.h"
 #include "session/redirect.h"
 #include "session/scatter.h"
+#include "session/transaction.h"
+#include "session/watch.h"
 
 static const char asking_command[] = "*1\r\n$6\r\nASKING\r\n";
 #define ASKING_LEN (sizeof(asking_command) - 1)
@@ -18,6 +22,23 @@ static inline bool is_large(const struct client *c, uint32_t len)
 struct beconn *forward_connection(struct client *c, struct node *n, uint32_t len)
 {
     return UNLIKELY(is_large(c, len)) ? node_lease(n, c->profile) : node_shared(n, c->profile);
+}
+
+/* Where MULTI could be refused, the rest of a block must not be sent. */
+static bool multi_is_known(const struct client *c, struct node *n)
+{
+    const struct beconn *conn = node_shared(n, c->profile);
+
+    return conn != NULL && conn->state == BECONN_READY && n->multi != NODE_MULTI_UNKNOWN;
+}
+
+struct beconn *forward_connection_of(struct client *c, const struct request *r, struct node *n)
+{
+    if (r->is_pinned)
+        return watch_lease(c, r, n);
+    if (r->is_blocking)
+        return node_lease(n, c->profile);
+    return r->is_tx && !multi_is_known(c, n) ? NULL : forward_connection(c, n, r->be.len);
 }
 
 static inline void account_sent(struct client *c, struct request *r)
@@ -63,7 +84,7 @@ void forward_new(struct client *c, struct request *r, const char *bytes, uint32_
     }
     conn = UNLIKELY(n->outage_ms != 0 || c->refused > 0) ? NULL : forward_connection(c, n, len);
     if (UNLIKELY(conn == NULL || connection_full(c, conn))) {
-        if (is_large(c, len) && n->outage_ms == 0 && n->leased >= c->env->backend.max_leased) {
+        if (is_large(c, len) && n->outage_ms == 0 && node_lease_full(n)) {
             redirect_fail(c, r, ERROR_LEASED);
             return;
         }
@@ -101,12 +122,39 @@ struct beconn *forward_connection_now(struct client *c, struct node *n)
     return NULL;
 }
 
+/* ASKING is for the command right behind it, the MULTI. */
+static void send_behind(struct beconn *conn, struct request *r, const struct block *loads,
+                        bool asking, uint16_t replies)
+{
+    size_t prefix = loads->len + (asking ? ASKING_LEN : 0);
+    char *text = xmalloc(loads->len + ASKING_LEN);
+
+    memcpy(text, loads->data, loads->len);
+    memcpy(text + loads->len, asking_command, ASKING_LEN);
+    beconn_send_ref(conn, &r->be, text, prefix, replies);
+    free(text);
+}
+
 void forward_again(struct client *c, struct request *r, struct beconn *conn, bool asking)
 {
+    const struct block *loads = NULL;
     size_t prefix = asking ? ASKING_LEN : 0;
-    uint8_t replies = asking ? 2 : 1;
+    uint16_t replies = asking ? 2 : 1;
 
-    if (is_large(c, r->be.len)) {
+    if (r->is_tx) {
+        replies = (uint16_t)(replies - 1 + transaction_replies(r));
+        transaction_sent(r);
+        loads = transaction_loads(r);
+    }
+    if (r->is_blocking) {
+        blocking_prepare(c, r);
+        blocking_sent(r, conn, asking);
+    } else if (r->is_pinned && !r->is_tx) {
+        watch_sent(c, asking);
+    }
+    if (UNLIKELY(loads != NULL)) {
+        send_behind(conn, r, loads, asking, replies);
+    } else if (is_large(c, r->be.len)) {
         beconn_send_ref(conn, &r->be, asking_command, prefix, replies);
     } else {
         struct block *old = r->be.block;
@@ -119,6 +167,34 @@ void forward_again(struct client *c, struct request *r, struct beconn *conn, boo
         block_unref(&old);
     }
     account_sent(c, r);
+}
+
+void forward_stored(struct client *c, struct request *r)
+{
+    struct node *n = upstream_route(c->up, r->slot);
+    struct beconn *conn;
+
+    if (n == NULL) {
+        redirect_hold(c, r, REFUSAL_NO_OWNER);
+        return;
+    }
+    if (r->is_tx && transaction_is_forbidden(c, n)) {
+        redirect_fail(c, r, ERROR_NO_MULTI);
+        return;
+    }
+    conn = n->outage_ms != 0 || c->refused > 0 ? NULL : forward_connection_of(c, r, n);
+    if (conn == NULL || connection_full(c, conn)) {
+        bool leases = r->is_blocking || r->is_pinned || is_large(c, r->be.len);
+
+        if (leases && conn == NULL && n->outage_ms == 0 && node_lease_full(n))
+            redirect_fail(c, r, ERROR_LEASED);
+        else
+            redirect_hold(c, r, REFUSAL_NO_CONNECTION);
+        return;
+    }
+    forward_again(c, r, conn, false);
+    if (conn->inflight_bytes > c->env->config->backend.max_inflight_bytes)
+        client_hold(c, HOLD_BARRIER);
 }
 
 static bool under_way_elsewhere(const struct upstream *u, const struct request *r, uint16_t slot)
@@ -149,10 +225,15 @@ static inline void account_back(struct client *c, struct request *r)
     c->inflight_bytes -= r->be.len;
 }
 
-static inline void give_back(struct beconn *conn)
+static inline void give_back(struct beconn *conn, struct request *r, char reply_type)
 {
-    if (UNLIKELY(conn->leased))
-        node_return(&conn);
+    if (LIKELY(!conn->leased) || conn->user != NULL) /* WATCH goes on using it */
+        return;
+    if (r->is_blocking)
+        blocking_back(r);
+    if (r->is_pinned && reply_type == '-')
+        conn->retired = true; /* an UNWATCH that failed: not clean */
+    node_return(&conn);
 }
 
 static void node_answers(struct session_env *env, struct node *n)
@@ -168,6 +249,8 @@ static void answered(struct client *c, struct request *r, const struct bereply *
         request_store(r, reply->data, reply->len, reply->block);
         client_reply_stored(c);
         scatter_part_done(c, r);
+    } else if (UNLIKELY(r->is_tx) && transaction_answer(c, r, reply)) {
+        return;
     } else if (UNLIKELY(c->refused > 0)) {
         /* The bytes stay: redirect.c may have to compare their keys. */
         request_store(r, reply->data, reply->len, reply->block);
@@ -184,21 +267,35 @@ static inline void held_client_moved(struct client *c)
         redirect_wake(c->env);
 }
 
-static void on_reply(struct beconn *conn, struct bereq *be, const struct bereply *reply)
+static enum refusal classify(struct upstream *u, struct node *n, struct request *r,
+                             const struct bereply *reply)
+{
+    struct bereply inner;
+
+    if (r->is_tx)
+        reply = transaction_cause(r, reply, &inner);
+    return redirect_classify(u, n, r, reply);
+}
+
+static void on_early_error(struct beconn *conn, struct bereq *be, const struct bereply *reply)
 {
     struct request *r = CONTAINER_OF(be, struct request, be);
+
+    if (r->is_tx)
+        transaction_early_error(r, conn->node, reply);
+}
+
+/* What the connection has to do with r is done. */
+static void take_reply(struct node *n, struct request *r, const struct bereply *reply)
+{
     struct client *c = r->client;
-    struct node *n = conn->node;
     struct upstream *u = n->user;
     enum refusal why = REFUSAL_NONE;
 
-    give_back(conn);
     if (UNLIKELY(reply->type == '-'))
-        why = redirect_classify(u, n, r, reply);
-    /* A server that loads its data answers INFO and refuses users all the same: that ends no
-     * outage. */
-    if (UNLIKELY(n->outage_ms != 0) && why == REFUSAL_NONE && r->slot != SLOT_NONE && !n->held &&
-        conn->state != BECONN_HANDSHAKE)
+        why = classify(u, n, r, reply);
+    /* A server that loads its data answers INFO all the same: that ends no outage. */
+    if (UNLIKELY(n->outage_ms != 0) && why == REFUSAL_NONE && r->slot != SLOT_NONE && !n->held)
         node_answers(u->env, n);
     if (UNLIKELY(c == NULL)) {
         redirect_drop_target(r);
@@ -208,11 +305,26 @@ static void on_reply(struct beconn *conn, struct bereq *be, const struct bereply
     account_back(c, r);
     if (UNLIKELY(r->is_part) && r->parent->scatter->answered_by != NULL)
         r->parent->scatter->answered_by(r, n);
-    if (UNLIKELY(why != REFUSAL_NONE))
+    if (UNLIKELY(r->is_pinned))
+        watch_replied(c, r, reply, why);
+    else if (UNLIKELY(why != REFUSAL_NONE))
         redirect_hold(c, r, why);
     else
         answered(c, r, reply);
     held_client_moved(c);
+}
+
+static void on_reply(struct beconn *conn, struct bereq *be, const struct bereply *reply)
+{
+    struct request *r = CONTAINER_OF(be, struct request, be);
+    bool broken = UNLIKELY(reply->type == '-') && transaction_leaves_multi(r, reply);
+
+    give_back(conn, r, reply->type);
+    take_reply(conn->node, r, reply);
+    if (UNLIKELY(broken) && conn->state != BECONN_CLOSED) {
+        node_multi_refused(conn->node);
+        beconn_close(conn, "it has no EXEC, and is inside MULTI");
+    }
 }
 
 static void answer_unknown(struct client *c, struct request *r)
@@ -233,7 +345,20 @@ static void answer_too_large(struct client *c, struct request *r)
 
     reply.len = (size_t)snprintf(text, sizeof(text), "-%s\r\n", error_text(ERROR_MERGED_SIZE));
     reply.data = text;
-    answered(c, r, &reply);
+    if (r->is_pinned)
+        watch_replied(c, r, &reply, REFUSAL_NONE);
+    else
+        answered(c, r, &reply);
+}
+
+void forward_answered(struct client *c, struct request *r, const struct bereply *reply)
+{
+    answered(c, r, reply);
+}
+
+void forward_unknown(struct client *c, struct request *r)
+{
+    answer_unknown(c, r);
 }
 
 static void on_lost(struct beconn *conn, struct bereq *be, enum bereq_loss loss)
@@ -246,6 +371,8 @@ static void on_lost(struct beconn *conn, struct bereq *be, enum bereq_loss loss)
         request_free(u->env, r);
         return;
     }
+    if (UNLIKELY(r->is_blocking))
+        blocking_back(r);
     if (r->state == REQUEST_STREAMING) {
         /* Half of the reply has gone out: nothing truthful can follow it. */
         client_close(c);
@@ -253,9 +380,13 @@ static void on_lost(struct beconn *conn, struct bereq *be, enum bereq_loss loss)
         return;
     }
     account_back(c, r);
-    if (loss == BEREQ_UNSENT && conn->stream.written <= conn->handshake_bytes + be->end - be->len)
+    if (UNLIKELY(r->is_pinned))
+        watch_request_lost(c, r, loss);
+    else if (loss == BEREQ_UNSENT &&
+             conn->stream.written <= conn->handshake_bytes + be->end - be->len)
         redirect_hold(c, r, REFUSAL_NO_CONNECTION);
-    else if (loss == BEREQ_UNKNOWN && request_is_write(r))
+    else if (loss == BEREQ_UNKNOWN && request_is_write(r) &&
+             !(r->is_tx && transaction_is_refused(r)))
         answer_unknown(c, r);
     else
         redirect_hold(c, r, REFUSAL_LOST);
@@ -271,25 +402,30 @@ static void on_piece(struct beconn *conn, struct bereq *be, struct block *b, uin
 
     if (c == NULL) {
         if (last) {
-            give_back(conn);
+            give_back(conn, r, '*');
             request_free(u->env, r);
         }
         return;
     }
-    if (UNLIKELY(r->is_part)) { /* larger than a merged reply may be: dropped */
+    if (UNLIKELY(r->be.whole)) { /* larger than a merged reply may be: dropped */
         if (last) {
             account_back(c, r);
-            give_back(conn);
+            give_back(conn, r, '*');
             answer_too_large(c, r);
             held_client_moved(c);
         }
         return;
     }
     /* It has run and is not refused any more: others of its client need not wait for its end. */
-    if (r->state != REQUEST_STREAMING)
+    if (r->state != REQUEST_STREAMING) {
         account_back(c, r);
+        if (r->is_tx)
+            transaction_drop(r);
+        else if (r->is_blocking)
+            blocking_drop(r);
+    }
     if (last)
-        give_back(conn);
+        give_back(conn, r, '*');
     long_reply_piece(c, r, conn, b, off, len, last);
     held_client_moved(c);
 }
@@ -326,6 +462,8 @@ static void on_closed(struct beconn *conn)
 {
     struct upstream *u = conn->node->user;
 
+    if (conn->user != NULL)
+        watch_conn_closed(conn);
     if (conn->retired)
         return;
     METRIC_ADD(&u->env->metrics, backend_lost, 1);
@@ -336,6 +474,7 @@ static void on_closed(struct beconn *conn)
 const struct beconn_ops forward_ops = {
     .reply = on_reply,
     .lost = on_lost,
+    .early_error = on_early_error,
     .piece = on_piece,
     .push = on_push,
     .ready = on_ready,

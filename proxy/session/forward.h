@@ -17,6 +17,9 @@ void forward_new(struct client *c, struct request *r, const char *bytes, uint32_
 void forward_to(struct client *c, struct request *r, struct beconn *conn, const char *bytes,
                 uint32_t len);
 
+/* Sends a new request whose bytes r->be holds already. */
+void forward_stored(struct client *c, struct request *r);
+
 /* Sends a refused request again, from its own bytes; `asking`: preceded by ASKING. */
 void forward_again(struct client *c, struct request *r, struct beconn *conn, bool asking);
 
@@ -27,6 +30,14 @@ bool forward_must_wait(const struct client *c, uint16_t slot);
 /* A connection of this kind is the one that r has to take: shared, or leased when r is large. NULL
  * while the node cannot be reached. */
 struct beconn *forward_connection(struct client *c, struct node *n, uint32_t len);
+
+/* The same for a request that has its bytes. */
+struct beconn *forward_connection_of(struct client *c, const struct request *r, struct node *n);
+
+/* The reply of r, which is no refusal. */
+void forward_answered(struct client *c, struct request *r, const struct bereply *reply);
+/* r may or may not have run. */
+void forward_unknown(struct client *c, struct request *r);
 
 /* The shared connection to a node for what is not worth waiting for: NULL during an outage, unless
  * the node still answers. An attempt to reach it again is started when it is due. */

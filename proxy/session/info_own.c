@@ -72,6 +72,7 @@ static void set_server(struct info_text *t, const struct client *c)
 static void set_clients(struct info_text *t, const struct client *c, const struct metrics *sum)
 {
     info_text_set(t, "Clients", "connected_clients", "%" PRIu64, METRIC_GET(sum, clients));
+    info_text_set(t, "Clients", "blocked_clients", "%" PRIu64, METRIC_GET(sum, blocked));
     info_text_set(t, "Clients", "maxclients", "%u", c->env->config->client.max_clients);
 }
 

@@ -8,6 +8,8 @@
 #include "session/identity.h"
 #include "session/pubsub.h"
 #include "session/subscriber.h"
+#include "session/transaction.h"
+#include "session/watch.h"
 
 static local_fn *const handlers[LOCAL_COUNT] = {
 #define LOCAL(name) [LOCAL_##name] = local_##name,
@@ -22,8 +24,9 @@ static bool is_barrier(enum command_local l)
     return l == LOCAL_HELLO || l == LOCAL_AUTH || l == LOCAL_SELECT || l == LOCAL_RESET ||
            l == LOCAL_CLIENT_LIST || l == LOCAL_SCAN || l == LOCAL_CLUSTER_COUNTKEYSINSLOT ||
            l == LOCAL_CLUSTER_GETKEYSINSLOT || l == LOCAL_CLIENT_KILL || l == LOCAL_CLIENT_PAUSE ||
-           l == LOCAL_CLIENT_UNPAUSE || l == LOCAL_RANDOMKEY || l == LOCAL_DEBUG ||
-           l == LOCAL_SCRIPT_KILL || l == LOCAL_FUNCTION_KILL;
+           l == LOCAL_CLIENT_UNPAUSE || l == LOCAL_CLIENT_UNBLOCK || l == LOCAL_RANDOMKEY ||
+           l == LOCAL_DEBUG || l == LOCAL_SCRIPT_KILL || l == LOCAL_FUNCTION_KILL ||
+           l == LOCAL_WATCH;
 }
 
 enum dispatch_result local_dispatch(struct client *c, const struct command *cmd,
@@ -51,6 +54,12 @@ enum dispatch_result local_dispatch(struct client *c, const struct command *cmd,
     if (cmd->local == LOCAL_QUIT && stream_is_open(&c->stream))
         client_close_when_answered(c);
     return DISPATCH_DONE;
+}
+
+void local_compose(struct client *c, const struct command *cmd, const struct resp_request *r,
+                   struct chain *out)
+{
+    handlers[cmd->local](c, cmd, r, out);
 }
 
 void local_arity_error(const struct command *cmd, struct chain *out)
@@ -107,7 +116,8 @@ HANDLER(RESET)
     identity_end(c);
     identity_begin(c);
     subscriber_update_mode(c);
-    c->in_multi = false;
+    transaction_end(c);
+    watch_release(c);
     if (c->extra != NULL) {
         free(c->extra->name);
         c->extra->name = NULL;
@@ -118,8 +128,8 @@ HANDLER(RESET)
 HANDLER(MULTI)
 {
     UNUSED;
-    c->in_multi = true;
-    resp_write_error(out, "ERR KEYWAY MULTI is not supported yet");
+    transaction_begin(c);
+    resp_write_simple(out, "OK");
 }
 
 HANDLER(EXEC)

@@ -22,10 +22,17 @@ typedef void local_fn(struct client *c, const struct command *cmd, const struct 
 enum dispatch_result local_dispatch(struct client *c, const struct command *cmd,
                                     const struct resp_request *r);
 
+/* Only composes: the reply of one that answers at once. */
+void local_compose(struct client *c, const struct command *cmd, const struct resp_request *r,
+                   struct chain *out);
+
 /* Composes "wrong number of arguments" and the like for subcommands. */
 void local_arity_error(const struct command *cmd, struct chain *out);
 
 /* The client's dialect: replies and its profile follow. False: there are too many profiles. */
 MUST_CHECK bool local_set_proto(struct client *c, uint8_t proto);
+
+/* The client's database: false when there are too many profiles. */
+MUST_CHECK bool local_set_db(struct client *c, uint16_t db);
 
 #endif

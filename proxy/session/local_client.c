@@ -269,6 +269,8 @@ HANDLER(CLIENT_HELP)
         "    Protect current client connection from eviction.",
         "PAUSE <timeout> [WRITE|ALL]",
         "    Suspend all, or just write, clients for <timeout> milliseconds.",
+        "UNBLOCK <clientid> [TIMEOUT|ERROR]",
+        "    Unblock the specified blocked client.",
         "UNPAUSE",
         "    Stop the current client pause, resuming traffic.",
         "SETINFO <LIB-NAME|LIB-VER> <value>",

@@ -20,6 +20,7 @@
     METRIC(ask, counter, "ASK redirections followed")                                              \
     METRIC(scripts_repaired, counter, "EVALSHA sent again as EVAL to a server without it")         \
     METRIC(held, gauge, "clients whose requests wait for a shard")                                 \
+    METRIC(blocked, gauge, "clients that wait in a blocking command")                              \
     METRIC(unknown, counter, "writes answered with -UNKNOWN")                                      \
     METRIC(clients_closed_output, counter, "clients closed at an output limit")                    \
     METRIC(largest_client, gauge, "bytes that the client with most of them holds")                 \

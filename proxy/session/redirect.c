@@ -7,6 +7,7 @@
 #include "session/refusal.h"
 #include "session/scatter.h"
 #include "session/scripts.h"
+#include "session/transaction.h"
 
 /* How long a node that answered "not now" is left alone before one request tries it again. */
 #define PROBE_MS 10
@@ -66,6 +67,10 @@ enum refusal redirect_classify(struct upstream *u, struct node *n, struct reques
         break;
     case REFUSAL_TRYAGAIN:
         upstream_set_unstable(u, r->slot);
+        /* Its commands are checked one by one: it goes to and fro by ASK while the slot moves, and
+         * only the time counts. */
+        if (r->is_tx)
+            r->redirects = 0;
         client_extra(r->client)->retry_at_ms = clock_ms() + PROBE_MS;
         env->hooks->want_refresh(env, u->index);
         break;
@@ -119,6 +124,8 @@ static enum error_id error_of(enum refusal why)
         return ERROR_READONLY;
     case REFUSAL_NOSCRIPT:
         return ERROR_NOSCRIPT;
+    case REFUSAL_NO_MULTI:
+        return ERROR_NO_MULTI;
     default:
         return ERROR_CLUSTERDOWN;
     }
@@ -217,13 +224,8 @@ static enum verdict outage_verdict(struct client *c, struct node *n, uint64_t no
     const struct config_backend *limits = &c->env->config->backend;
     const struct beconn *conn = node_shared_now(n, c->profile);
 
-    if (!n->held && now >= n->retry_at_ms && (conn == NULL || conn->state == BECONN_READY)) {
-        /* One request tries; until it is answered the others stay away. (Without a connection it is
-         * the attempt to connect that does so.) */
-        if (conn != NULL)
-            n->retry_at_ms = now + 2 * PROBE_MS;
+    if (!n->held && now >= n->retry_at_ms && (conn == NULL || conn->state == BECONN_READY))
         return SENT;
-    }
     return now - n->outage_ms > limits->ride_through_ms ? FAILED : WAIT;
 }
 
@@ -244,16 +246,24 @@ static enum verdict try_request(struct client *c, struct request *r, uint64_t no
     v = n->outage_ms != 0 ? outage_verdict(c, n, now) : SENT;
     if (v != SENT)
         return v;
+    if (UNLIKELY(r->is_tx) && transaction_is_forbidden(c, n)) {
+        redirect_drop_target(r);
+        r->refusal = REFUSAL_NO_MULTI;
+        return FAILED;
+    }
     /* No outage tells how long: it is sent, and comes back every time. */
     if ((r->refusal == REFUSAL_LOST || r->refusal >= REFUSAL_TRYAGAIN) &&
         now - x->held_since_ms > limit)
         return FAILED;
-    conn = forward_connection(c, n, r->be.len);
+    conn = forward_connection_of(c, r, n);
     if (conn == NULL) {
         if (asking) /* its owner knows best */
             redirect_drop_target(r);
         return now - x->held_since_ms > limit ? FAILED : WAIT;
     }
+    /* One request tries; until it is answered the others stay away. */
+    if (n->outage_ms != 0)
+        n->retry_at_ms = now + 2 * PROBE_MS;
     unhold(c, r);
     redirect_drop_target(r);
     forward_again(c, r, conn, asking);

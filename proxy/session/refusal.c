@@ -1,6 +1,7 @@
 #include "session/refusal.h"
 
 #include "resp/number.h"
+#include "session/blocking.h"
 #include "session/scatter.h"
 #include "session/scripts.h"
 
@@ -101,6 +102,11 @@ enum refusal refusal_parse(struct upstream *u, const struct node *n, const struc
         info->target = upstream_node(u, &target);
         return why;
     }
+    if (r->is_blocking && starts_with(p, len, "UNBLOCKED force unblock"))
+        return REFUSAL_READONLY; /* its server was a master when it was sent */
+    if (r->is_blocking && starts_with(p, len, "UNBLOCKED client unblocked") &&
+        blocking_is_called_back(r))
+        return REFUSAL_NOT_SERVED;
     why = known_refusal(p, len, script);
     /* A script whose body nobody remembers is really missing. */
     return why == REFUSAL_NOSCRIPT && !scripts_can_repair(u->env, r) ? REFUSAL_NONE : why;
@@ -118,18 +124,41 @@ struct key_set {
     } keys[COMPARED_KEYS];
 };
 
-static void read_keys(struct session_env *env, const struct request *r, struct key_set *out)
+static void add_keys(const struct command *cmd, const struct resp_request *req, struct key_set *out)
 {
     uint32_t positions[COMPARED_KEYS];
-    struct resp_request req;
+    size_t n;
 
-    request_parse(env, r, &req);
+    if (command_keys_list(cmd, req, positions, COMPARED_KEYS, &n) != COMMAND_KEYS_OK)
+        return;
+    for (size_t i = 0; i < n && out->count + i < COMPARED_KEYS; i++) {
+        out->keys[out->count + i].p = resp_arg_ptr(req, positions[i]);
+        out->keys[out->count + i].n = resp_arg_len(req, positions[i]);
+    }
+    out->count += n;
+}
+
+static void read_keys(struct session_env *env, const struct request *r, struct key_set *out)
+{
+    const char *p = r->be.block->data + r->be.off, *end = p + r->be.len;
+    struct resp_request req;
+    size_t used;
+
     out->count = 0;
-    if (command_keys_list(r->cmd, &req, positions, COMPARED_KEYS, &out->count) != COMMAND_KEYS_OK)
-        out->count = 0;
-    for (size_t i = 0; i < MIN(out->count, (size_t)COMPARED_KEYS); i++) {
-        out->keys[i].p = resp_arg_ptr(&req, positions[i]);
-        out->keys[i].n = resp_arg_len(&req, positions[i]);
+    if ((r->cmd->flags & CMD_TX) == 0) {
+        request_parse(env, r, &req);
+        add_keys(r->cmd, &req, out);
+        return;
+    }
+    /* EXEC with its whole block: MULTI and what was queued. */
+    for (; p < end; p += used) {
+        const struct command *cmd;
+
+        resp_parser_reset(env->reparser);
+        CHECK(resp_parse(env->reparser, p, (size_t)(end - p), &req, &used) == RESP_PARSE_OK);
+        cmd = command_find(&req);
+        if (cmd != NULL)
+            add_keys(cmd, &req, out);
     }
 }
 

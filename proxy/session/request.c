@@ -1,7 +1,9 @@
 #include "session/request.h"
 
 #include "base/alloc.h"
+#include "session/blocking.h"
 #include "session/client.h"
+#include "session/transaction.h"
 
 /* A stored reply of more bytes is kept by reference where it can be, instead of being copied. */
 #define REFERENCE_MIN 4096
@@ -36,6 +38,12 @@ static uint32_t stored_kib(const struct request *r)
 void request_free(struct session_env *env, struct request *r)
 {
     bereq_release(&r->be);
+    if (UNLIKELY(r->is_tx || r->is_blocking)) {
+        if (r->is_tx)
+            transaction_drop(r);
+        else
+            blocking_drop(r);
+    }
     if (r->state == REQUEST_DONE && UNLIKELY(r->reply_block != NULL)) {
         if (r->client != NULL)
             r->client->stored_kib -= stored_kib(r);

@@ -42,6 +42,7 @@ enum refusal {
     REFUSAL_LOADING,
     REFUSAL_MASTERDOWN,
     REFUSAL_READONLY,
+    REFUSAL_NO_MULTI, /* its node lets the user have no transactions */
     REFUSAL_NOSCRIPT, /* an EVALSHA whose body is remembered (session/scripts.h) */
 };
 
@@ -57,7 +58,7 @@ struct request {
     union {
         struct request *parent;  /* is_part */
         struct scatter *scatter; /* REQUEST_PARTS */
-        void *data;              /* REQUEST_PENDING */
+        void *data;              /* REQUEST_PENDING; is_tx, is_blocking: what it needs for that */
     };
     union {
         struct block *reply_block; /* REQUEST_DONE: holds the reply; NULL: it is inline */
@@ -70,8 +71,11 @@ struct request {
     uint8_t refusal; /* enum refusal */
     uint8_t redirects;
     uint8_t is_part : 1;
-    uint8_t failed : 1;    /* answered by the proxy's own error: it has not run */
-    uint32_t first, count; /* of a part: its keys in scatter->order */
+    uint8_t failed : 1;      /* answered by the proxy's own error: it has not run */
+    uint8_t is_pinned : 1;   /* on the connection that watches keys (session/watch.h) */
+    uint8_t is_blocking : 1; /* on a leased connection (session/blocking.h) */
+    uint8_t is_tx : 1;       /* EXEC with its whole block (session/transaction.h) */
+    uint32_t first, count;   /* of a part: its keys in scatter->order */
     char reply_inline[REQUEST_INLINE_REPLY];
 };
 
@@ -103,7 +107,7 @@ static inline bool request_is_write(const struct request *r)
     if ((f & CMD_GUARDED) != 0)
         return r->cmd->route == ROUTE_LOCAL; /* DEBUG */
     return (f & CMD_READONLY) == 0 &&
-           (f & (CMD_WRITE | CMD_MAY_REPLICATE | CMD_SCRIPT | CMD_PUBSUB)) != 0;
+           (f & (CMD_WRITE | CMD_MAY_REPLICATE | CMD_SCRIPT | CMD_PUBSUB | CMD_TX)) != 0;
 }
 
 /* Parses r's own bytes again. The result is valid until the next call. */

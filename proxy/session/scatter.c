@@ -3,6 +3,7 @@
 #include "base/alloc.h"
 #include "base/crc16.h"
 #include "resp/number.h"
+#include "session/blocking.h"
 #include "session/forward.h"
 #include "session/identity.h"
 #include "session/long_reply.h"
@@ -389,7 +390,10 @@ bool scatter_split(struct client *c, struct request *r)
 
 static void orphan_one(struct session_env *env, struct request *r)
 {
-    if (r->state == REQUEST_SENT || (r->state == REQUEST_STREAMING && long_reply_drop(r)))
+    if (r->state == REQUEST_SENT && r->is_blocking) {
+        r->client = NULL;
+        blocking_abandon(r);
+    } else if (r->state == REQUEST_SENT || (r->state == REQUEST_STREAMING && long_reply_drop(r)))
         r->client = NULL; /* its reply will come and free it */
     else
         request_free(env, r);

@@ -32,16 +32,22 @@ static int64_t read_databases(const struct request *part)
     return n;
 }
 
-static void change_to(struct client *c, uint16_t db, struct chain *out)
+bool local_set_db(struct client *c, uint16_t db)
 {
     int profile = identity_profile(c, c->proto, db);
 
-    if (profile < 0) {
-        error_write(out, ERROR_PROFILES);
-        return;
-    }
+    if (profile < 0)
+        return false;
     identity_move(c, profile);
-    resp_write_simple(out, "OK");
+    return true;
+}
+
+static void change_to(struct client *c, uint16_t db, struct chain *out)
+{
+    if (local_set_db(c, db))
+        resp_write_simple(out, "OK");
+    else
+        error_write(out, ERROR_PROFILES);
 }
 
 static void on_answered(struct client *c, struct request *parent, struct chain *out)

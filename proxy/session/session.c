@@ -3,6 +3,7 @@
 #include "base/alloc.h"
 #include "base/log.h"
 #include "session/acl.h"
+#include "session/blocking.h"
 #include "session/client_pause.h"
 #include "session/forward.h"
 #include "session/identity.h"
@@ -10,6 +11,7 @@
 #include "session/long_reply.h"
 #include "session/redirect.h"
 #include "session/scripts.h"
+#include "session/transaction.h"
 
 /* A merged reply is put together in one block, whose size is a 32-bit number. */
 #define WHOLE_REPLY_MAX ((uint64_t)1024 * 1024 * 1024)
@@ -43,6 +45,7 @@ void session_env_init(struct session_env *env)
 
     list_init(&env->clients);
     list_init(&env->long_replies);
+    list_init(&env->blocked);
     redirect_init(env);
     env->scratch = xmalloc(CLIENT_SCRATCH);
     env->limits = (struct resp_limits){.max_bulk = (uint32_t)cc->max_bulk,
@@ -90,7 +93,8 @@ static uint64_t client_bytes(const struct client *c)
 {
     uint64_t partial = c->partial != NULL ? c->partial->block->cap : 0;
 
-    return c->stream.out.bytes + (uint64_t)c->stored_kib * 1024 + c->inflight_bytes + partial;
+    return c->stream.out.bytes + (uint64_t)c->stored_kib * 1024 + c->inflight_bytes + partial +
+           transaction_bytes(c);
 }
 
 /* memory_max: the client that holds most, of all workers, is closed. Each worker tells how much its
@@ -148,6 +152,7 @@ void session_on_tick(struct session_env *env)
     for (size_t i = 0; i < env->upstream_count; i++)
         upstream_tick(env->upstreams[i], now_ms);
     long_reply_tick(env, now_ms);
+    blocking_tick(env, now_ms);
     if (env->config->memory_max > 0)
         enforce_memory_max(env);
     if (++env->ticks % TICKS_PER_SECOND == 0)

@@ -330,9 +330,7 @@ class Config(Case):
 
 class Refused(Case):
     """What needs a later stage says so in one way, and never half does it."""
-    LINES = ["BLPOP a 1", "BRPOP a 1", "BRPOPLPUSH {a} {a}b 1", "BLMOVE {a} {a}b LEFT LEFT 1",
-             "BLMPOP 1 1 a LEFT", "BZPOPMIN a 1", "BZPOPMAX a 1", "BZMPOP 1 1 a MIN", "WATCH a",
-             "MONITOR"]
+    LINES = ["MONITOR"]
 
     def setUp(self):
         if STANDIN:
@@ -346,15 +344,6 @@ class Refused(Case):
                     self.expect_error(c, line, "ERR KEYWAY %s is not supported yet" % name)
                     self.expect_error(c, line.lower(), "ERR KEYWAY %s is not supported yet" % name)
             self.expect(c, "PING", PONG)
-
-    def test_a_blocking_option_is_refused_too(self):
-        with setup.proxy.conn() as c:
-            for line in ["XREAD BLOCK 10 STREAMS s $", "XREADGROUP GROUP g c BLOCK 10 STREAMS s >"]:
-                got = c.cmd(*line.split())
-                self.assertIsInstance(got, Error, line)
-                self.assertIn(b"not supported yet", got)
-            with setup.proxy.conn() as other:
-                self.expect(other, "PING", PONG)
 
     def test_admin_commands_harm_nobody(self):
         """SHUTDOWN, DEBUG, REPLICAOF and the like must not pass to some node by accident."""
@@ -371,42 +360,6 @@ class Refused(Case):
         for node in setup.cluster.nodes:
             self.assertTrue(node.alive)
         setup.cluster.wait_ok(5)
-
-    def test_multi_refused_refuses_everything_until_exec(self):
-        for end in ("EXEC", "DISCARD"):
-            with setup.proxy.conn() as c, setup.proxy.conn() as other:
-                other.cmd("SET", "tx:k", "before")
-                self.expect_error(c, "MULTI", "ERR KEYWAY MULTI is not supported yet")
-                for line in ["SET tx:k inside", "GET tx:k", "PING", "ECHO x", "MSET tx:k a tx:b b",
-                             "INCR tx:n", "SELECT 0", "DBSIZE", "CLIENT ID", "INFO", "nosuch", "MULTI",
-                             "FLUSHALL"]:
-                    got = c.cmd(*line.split())
-                    self.assertIsInstance(got, Error, "after a refused MULTI, %s got %r" % (line, got))
-                got = c.cmd(end)
-                if end == "EXEC":
-                    self.assertIsInstance(got, Error, "EXEC after a refused MULTI got %r" % (got,))
-                self.expect(c, "GET tx:k", b"before")
-                self.expect(c, "EXISTS tx:b tx:n", 0)
-                self.expect(c, "SET tx:k after", OK)
-                self.expect_error(c, "EXEC", "ERR EXEC without MULTI")
-                self.expect_error(c, "DISCARD", "ERR DISCARD without MULTI")
-
-    def test_multi_refused_in_one_pipeline(self):
-        with setup.proxy.conn() as c:
-            c.cmd("SET", "tx:p", "before")
-            replies = c.pipeline(["MULTI", "SET tx:p x", "INCR tx:pn", "EXEC", "GET tx:p",
-                                  "EXISTS tx:pn"])
-            self.assertEqual([True] * 4, [isinstance(r, Error) for r in replies[:4]], replies)
-            self.assertEqual([b"before", 0], replies[4:])
-
-    def test_quit_and_reset_after_a_refused_multi(self):
-        with setup.proxy.conn() as c:
-            c.cmd("MULTI")
-            self.expect(c, "RESET", Simple(b"RESET"))
-            self.expect(c, "SET tx:r 1", OK)
-            c.cmd("MULTI")
-            c.send(encode("QUIT"))
-            self.assertEqual(b"+OK\r\n", c.read_until_closed())
 
 
 class Tools(Case):

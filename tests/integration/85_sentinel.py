@@ -5,7 +5,7 @@ import unittest
 
 from harness.case import Case, Load
 from harness.proxy import STANDIN, Proxy, grace
-from harness.resp import OK, Conn, Error
+from harness.resp import OK, Conn, Error, Simple, encode
 from harness.servers import Server, Watched, key_slot, wait_until
 
 # After a failover Sentinel leaves the old master alone for ten seconds, and another failover had
@@ -141,6 +141,20 @@ class Planned(SentinelCase):
         self.assertEqual([], steady.errors)
         self.assertEqual([], steady.lost(new))
 
+
+    def test_who_waits_at_the_old_master(self):
+        """A blocked client waits at the new one in the end; what was watched there is a conflict."""
+        with proxy.conn(timeout=grace(30)) as c, proxy.conn() as w, proxy.conn() as other:
+            old = watched.master()
+            c.send(encode("BLPOP", "queue", "0"))
+            wait_until("it waits", lambda: old.info("clients")["blocked_clients"] == "1", grace(5))
+            self.expect(w, "WATCH k", OK)
+            _, new = self.fail_over()
+            self.served_by(new.port)
+            self.assertEqual([OK, Simple(b"QUEUED"), None], w.pipeline(["MULTI", "SET k lost", "EXEC"]))
+            self.expect(other, "EXISTS k", 0)
+            self.expect(other, "RPUSH queue x", 1)
+            self.assertEqual([b"queue", b"x"], c.read())
 
     def test_aborted_failover(self):
         """The replica that is named never becomes master: requests wait, and then go where they

@@ -135,7 +135,7 @@ class FakeNode:
         self.index = index
         self.port = free_port()
         self.id = "%040x" % (0xfa4e0000 + index)
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self.rules = []
         self.log = []
         self.executed = {}
@@ -281,9 +281,9 @@ class FakeNode:
             slots = {key_slot(k) for k in keys}
             if len(slots) > 1:
                 return b"-CROSSSLOT Keys in request don't hash to the same slot\r\n"
-            refusal = self.cluster.refusal(self, slots.pop(), keys, asking)
-            if refusal:
-                return refusal
+            with self.lock:  # no slot moves between the look and the deed
+                return (self.cluster.refusal(self, slots.pop(), keys, asking) or
+                        self.execute(argv))
         return self.execute(argv)
 
     def _do_ping(self, conn, argv):

@@ -12,6 +12,7 @@
 static const char *const route_names[] = {
     [ROUTE_KEYS] = "keys",
     [ROUTE_SPLIT] = "split",
+    [ROUTE_BLOCKING] = "blocking",
     [ROUTE_ANY] = "any",
     [ROUTE_ALL] = "all",
     [ROUTE_LOCAL] = "local",

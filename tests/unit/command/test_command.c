@@ -244,6 +244,10 @@ static void check_route_fits(const struct command *c)
     CU_ASSERT_EQUAL(c->route == ROUTE_LOCAL, c->local != LOCAL_NONE);
     CU_ASSERT_EQUAL(c->route == ROUTE_SPLIT || c->route == ROUTE_ALL, c->merge != MERGE_NONE);
     switch ((enum command_route)c->route) {
+    case ROUTE_BLOCKING:
+        CU_ASSERT_TRUE(c->flags & CMD_BLOCKING);
+        CU_ASSERT_TRUE(keys);
+        break;
     case ROUTE_KEYS:
         CU_ASSERT_TRUE(keys);
         break;
@@ -257,7 +261,7 @@ static void check_route_fits(const struct command *c)
         CU_ASSERT_FALSE(keys);
         break;
     case ROUTE_UNSUPPORTED:
-    case ROUTE_LOCAL: /* channels of SSUBSCRIBE are keys */
+    case ROUTE_LOCAL: /* WATCH has keys, and channels of SSUBSCRIBE are keys */
         break;
     default:
         CU_ASSERT_FALSE(keys);
@@ -330,13 +334,15 @@ static void test_routes(void)
                  "script|help xinfo|help xgroup|help memory|help function|list acl|list",
                  ROUTE_ANY, MERGE_NONE);
     check_routes("ping echo quit select hello auth reset client|id info config|get scan multi "
-                 "exec discard asking readonly readwrite randomkey sentinel role client|kill debug "
-                 "acl|whoami script|kill",
+                 "exec discard watch unwatch asking readonly readwrite randomkey sentinel role "
+                 "client|kill client|unblock debug acl|whoami script|kill",
                  ROUTE_LOCAL, MERGE_NONE);
     check_routes("publish spublish subscribe psubscribe ssubscribe unsubscribe pubsub|channels",
                  ROUTE_LOCAL, MERGE_NONE);
-    check_routes("blpop brpop blmove brpoplpush blmpop bzpopmin bzpopmax bzmpop wait waitaof watch "
-                 "unwatch monitor module|load replicaof slaveof failover psync sync replconf "
+    check_routes("blpop brpop blmove brpoplpush blmpop bzpopmin bzpopmax bzmpop", ROUTE_BLOCKING,
+                 MERGE_NONE);
+    check_routes("wait waitaof "
+                 "monitor module|load replicaof slaveof failover psync sync replconf "
                  "shutdown swapdb move restore-asking script|debug",
                  ROUTE_UNSUPPORTED, MERGE_NONE);
     check_routes("object xinfo client acl cluster", ROUTE_CONTAINER, MERGE_NONE);

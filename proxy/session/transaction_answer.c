@@ -1,0 +1,227 @@
+/*
+ * transaction_answer.c - what became of a block that was sent: run, refused, or to be sent again.
+ */
+#include "base/alloc.h"
+#include "base/log.h"
+#include "resp/write.h"
+#include "session/error.h"
+#include "session/local.h"
+#include "session/transaction_block.h"
+
+static const char because[] = "-EXECABORT Transaction discarded because of: ";
+#define BECAUSE_LEN (sizeof(because) - 1)
+
+void buffer_append(struct buffer *b, const void *p, size_t n)
+{
+    size_t len = buffer_bytes(b);
+
+    if (b->block == NULL)
+        b->block = block_new(n);
+    else if (len + n > b->block->cap)
+        block_grow(&b->block, MAX(len + n, MIN((size_t)b->block->cap * 2, UINT32_MAX / 2)));
+    memcpy(b->block->data + len, p, n);
+    b->block->len = (uint32_t)(len + n);
+}
+
+void buffer_drop(struct buffer *b)
+{
+    block_unref(&b->block);
+}
+
+void transaction_free(struct transaction **p)
+{
+    struct transaction *t = *p;
+
+    *p = NULL;
+    if (t == NULL)
+        return;
+    buffer_drop(&t->sent);
+    buffer_drop(&t->own);
+    buffer_drop(&t->loads);
+    free(t->loaded);
+    free(t->own_list);
+    free(t->early_error);
+    free(t);
+}
+
+void transaction_drop(struct request *r)
+{
+    struct transaction *t = r->data;
+
+    r->is_tx = 0;
+    r->data = NULL;
+    transaction_free(&t);
+}
+
+uint16_t transaction_replies(const struct request *r)
+{
+    const struct transaction *t = r->data;
+
+    return (uint16_t)(t->load_count + transaction_inner(t) + 2);
+}
+
+const struct block *transaction_loads(const struct request *r)
+{
+    const struct transaction *t = r->data;
+
+    return t->loads.block;
+}
+
+void transaction_sent(struct request *r)
+{
+    struct transaction *t = r->data;
+
+    free(t->early_error);
+    t->early_error = NULL;
+}
+
+static bool starts_with(const struct bereply *reply, const char *text)
+{
+    size_t n = strlen(text);
+
+    return reply->len >= n && memcmp(reply->data, text, n) == 0;
+}
+
+/* The user's rights, or what the server offers. */
+static bool is_forbidden(const struct bereply *reply)
+{
+    return starts_with(reply, "-NOPERM ") || starts_with(reply, "-ERR unknown command");
+}
+
+void transaction_early_error(struct request *r, struct node *n, const struct bereply *reply)
+{
+    struct transaction *t = r->data;
+    uint32_t behind_multi = transaction_inner(t) + 1;
+
+    if (r->be.replies > behind_multi) /* what precedes MULTI decides nothing */
+        return;
+    if (r->be.replies == behind_multi && is_forbidden(reply)) {
+        node_multi_refused(n); /* until now it was not: what follows runs without a transaction */
+        t->ran_singly = true;
+    }
+    if (t->early_error != NULL)
+        return;
+    t->early_error = xmalloc(reply->len);
+    memcpy(t->early_error, reply->data, reply->len);
+    t->early_len = reply->len;
+}
+
+bool transaction_is_refused(const struct request *r)
+{
+    const struct transaction *t = r->data;
+
+    return t->early_error != NULL;
+}
+
+/* EXEC is refused itself in two ways: with the cause alone, or with it behind EXECABORT. */
+static void take_cause(struct transaction *t, const struct bereply *reply)
+{
+    if (t->early_error != NULL || reply->len <= BECAUSE_LEN ||
+        memcmp(reply->data, because, BECAUSE_LEN) != 0)
+        return;
+    t->early_len = reply->len - BECAUSE_LEN + 1;
+    t->early_error = xmalloc(t->early_len);
+    t->early_error[0] = '-';
+    memcpy(t->early_error + 1, reply->data + BECAUSE_LEN, t->early_len - 1);
+}
+
+const struct bereply *transaction_cause(struct request *r, const struct bereply *reply,
+                                        struct bereply *inner)
+{
+    struct transaction *t = r->data;
+
+    take_cause(t, reply);
+    if (t->early_error == NULL)
+        return reply;
+    *inner = (struct bereply){.data = t->early_error, .len = t->early_len, .type = '-'};
+    return inner;
+}
+
+bool transaction_leaves_multi(const struct request *r, const struct bereply *reply)
+{
+    return r->is_tx && starts_with(reply, "-ERR unknown command");
+}
+
+static void answer_own(struct client *c, struct own_command *o, const char **at, const char *end,
+                       struct chain *out)
+{
+    struct resp_request req;
+    size_t used;
+
+    resp_parser_reset(c->env->reparser);
+    CHECK(resp_parse(c->env->reparser, *at, (size_t)(end - *at), &req, &used) == RESP_PARSE_OK);
+    *at += used;
+    local_compose(c, o->cmd, &req, out);
+}
+
+void transaction_compose(struct client *c, struct transaction *t, const struct bereply *servers,
+                         struct chain *out)
+{
+    const char *own = t->own.block != NULL ? t->own.block->data : NULL;
+    const char *own_end = own != NULL ? own + t->own.block->len : NULL;
+    const char *at = NULL, *end = NULL;
+    uint32_t next = 0;
+    int32_t db = -1;
+
+    if (servers != NULL) {
+        struct resp_item array;
+
+        at = servers->data;
+        end = at + servers->len;
+        CHECK(resp_next(&at, end, &array));
+    }
+    resp_write_array(out, t->commands);
+    for (uint32_t i = 0; i < t->commands; i++) {
+        const char *element = at;
+
+        struct own_command *o = NULL;
+
+        if (next < t->own_count && t->own_list[next].position == i)
+            o = &t->own_list[next++];
+        if (o != NULL && o->cmd != NULL) {
+            answer_own(c, o, &own, own_end, out);
+            continue;
+        }
+        CHECK(at != NULL && resp_skip(&at, end));
+        chain_append(out, element, (size_t)(at - element));
+        if (o != NULL && *element == '+')
+            db = o->db;
+    }
+    if (db >= 0 && !local_set_db(c, (uint16_t)db)) {
+        log_warn("client %llu closed: too many combinations of database and dialect are in use",
+                 (unsigned long long)c->id);
+        client_doom(c);
+    }
+}
+
+/* True when it is an array of as many elements as commands were sent. */
+static bool is_result(const struct transaction *t, const struct bereply *reply)
+{
+    const char *at = reply->data, *end = at + reply->len;
+    struct resp_item array;
+
+    return resp_next(&at, end, &array) && array.type == '*' &&
+           array.count == (int64_t)transaction_inner(t);
+}
+
+bool transaction_answer(struct client *c, struct request *r, const struct bereply *reply)
+{
+    struct transaction *t = r->data;
+    struct chain out;
+
+    chain_init(&out);
+    if (t->ran_singly) {
+        error_write(&out, ERROR_UNKNOWN);
+    } else if (reply->type == '-' && t->early_error != NULL) {
+        chain_append(&out, because, BECAUSE_LEN);
+        chain_append(&out, t->early_error + 1, t->early_len - 1);
+    } else if (t->own_count > 0 && is_result(t, reply)) {
+        transaction_compose(c, t, reply, &out);
+    } else {
+        return false;
+    }
+    transaction_drop(r);
+    client_request_composed(c, r, &out);
+    chain_clear(&out);
+    return true;
+}

@@ -1,0 +1,161 @@
+/*
+ * transaction_rules.c - what becomes of a command inside MULTI.
+ */
+#include "base/clock.h"
+#include "base/crc16.h"
+#include "session/error.h"
+#include "session/single.h"
+#include "session/transaction_block.h"
+
+/* Those whose answer is composed at once and that leave the client on its connections. */
+static bool answers_at_once(enum command_local l)
+{
+    switch (l) {
+    case LOCAL_PING:
+    case LOCAL_ECHO:
+    case LOCAL_CLIENT_ID:
+    case LOCAL_CLIENT_SETNAME:
+    case LOCAL_CLIENT_GETNAME:
+    case LOCAL_CLIENT_SETINFO:
+    case LOCAL_CLIENT_INFO:
+    case LOCAL_CLIENT_HELP:
+    case LOCAL_CLIENT_NO_EVICT:
+    case LOCAL_CLIENT_CACHING:
+    case LOCAL_CLIENT_GETREDIR:
+    case LOCAL_CLIENT_TRACKINGINFO:
+    case LOCAL_ACL_WHOAMI:
+    case LOCAL_ROLE:
+    case LOCAL_ASKING:
+    case LOCAL_READONLY:
+    case LOCAL_READWRITE:
+    case LOCAL_UNWATCH:
+    case LOCAL_CLUSTER_SLOTS:
+    case LOCAL_CLUSTER_SHARDS:
+    case LOCAL_CLUSTER_NODES:
+    case LOCAL_CLUSTER_INFO:
+    case LOCAL_CLUSTER_MYID:
+    case LOCAL_CLUSTER_MYSHARDID:
+    case LOCAL_CLUSTER_KEYSLOT:
+    case LOCAL_CLUSTER_LINKS:
+    case LOCAL_CLUSTER_REPLICAS:
+    case LOCAL_CLUSTER_HELP:
+    case LOCAL_SENTINEL:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* Those that one server answers just as well in the proxy's place. */
+static bool one_server_answers(enum command_local l)
+{
+    switch (l) {
+    case LOCAL_SCAN:
+    case LOCAL_RANDOMKEY:
+    case LOCAL_INFO:
+    case LOCAL_PUBSUB_CHANNELS:
+    case LOCAL_PUBSUB_NUMSUB:
+    case LOCAL_PUBSUB_NUMPAT:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static enum transaction_fate fate_of_local(const struct client *c, const struct command *cmd,
+                                           const struct resp_request *r)
+{
+    enum command_local l = cmd->local;
+    int64_t n;
+
+    if (l == LOCAL_PUBLISH)
+        return TX_SENT; /* its integer is the server's: the proxy's clients are one listener */
+    if (answers_at_once(l))
+        return TX_OWN;
+    if (l == LOCAL_SELECT) {
+        if (c->up->single)
+            return TX_SELECT;
+        return !resp_arg_int(r, 1, &n) || n == 0 ? TX_OWN : TX_IMPOSSIBLE;
+    }
+    if (c->up->single) {
+        if (one_server_answers(l))
+            return TX_SENT;
+        /* The answers behind another dialect would be in it. */
+        if (l == LOCAL_AUTH ||
+            (l == LOCAL_HELLO && (r->argc == 1 || (resp_arg_int(r, 1, &n) && n == c->proto))))
+            return TX_OWN;
+    }
+    return TX_IMPOSSIBLE;
+}
+
+enum transaction_fate transaction_fate(const struct client *c, const struct command *cmd,
+                                       const struct resp_request *r)
+{
+    switch ((enum command_route)cmd->route) {
+    case ROUTE_LOCAL:
+        return fate_of_local(c, cmd, r);
+    case ROUTE_ALL:
+        return c->up->single ? TX_SENT : TX_IMPOSSIBLE;
+    case ROUTE_UNSUPPORTED:
+        return c->up->single && single_forwards(cmd) ? TX_SENT : TX_UNSUPPORTED;
+    default:
+        return TX_SENT;
+    }
+}
+
+/* PUBLISH goes where the others go: a cluster passes it to all its nodes. Alone it takes the way
+ * that it takes outside MULTI. Sentinel's masters do not know each other. */
+static const char *join_publish(const struct client *c, struct transaction *t,
+                                const struct resp_request *r)
+{
+    uint16_t slot = key_slot(resp_arg_ptr(r, 1), resp_arg_len(r, 1));
+
+    if (c->up->config->kind == UPSTREAM_CLUSTER || !c->up->map->sharded) {
+        if (t->publish_slot == SLOT_NONE)
+            t->publish_slot = slot;
+        return NULL;
+    }
+    if (t->slot != SLOT_NONE && t->slot != slot)
+        return error_text(ERROR_CROSSSLOT);
+    t->slot = slot;
+    return NULL;
+}
+
+const char *transaction_join(struct client *c, struct transaction *t, const struct command *cmd,
+                             const struct resp_request *r)
+{
+    uint16_t slot = SLOT_NONE;
+    size_t count = 0;
+
+    if (cmd->local == LOCAL_PUBLISH && cmd->keys == KEYS_NONE)
+        return join_publish(c, t, r);
+    if (cmd->keys == KEYS_NONE)
+        return NULL;
+    if (!dispatch_one_slot(c, cmd, r, &slot, &count))
+        return error_text(ERROR_CROSSSLOT);
+    if (count == 0)
+        return NULL;
+    if (t->slot != SLOT_NONE && t->slot != slot && c->up->map->sharded)
+        return error_text(ERROR_CROSSSLOT);
+    t->slot = slot;
+    return NULL;
+}
+
+/* A server that refused MULTI is asked again when so long has passed: rights change. */
+#define FORBIDDEN_MS 10000
+
+bool transaction_is_forbidden(struct client *c, struct node *n)
+{
+    struct beconn *conn = node_shared_now(n, c->profile);
+
+    if (LIKELY(n->multi != NODE_MULTI_REFUSED))
+        return false;
+    if (clock_ms() - n->multi_ms < FORBIDDEN_MS)
+        return true;
+    n->multi = NODE_MULTI_UNKNOWN;
+    if (conn != NULL) {
+        node_retire(conn);
+        upstream_route_changed(c->up, n);
+    }
+    return false;
+}

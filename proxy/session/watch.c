@@ -1,0 +1,248 @@
+#include "session/watch.h"
+
+#include "base/alloc.h"
+#include "resp/write.h"
+#include "session/dispatch.h"
+#include "session/error.h"
+#include "session/forward.h"
+#include "session/local.h"
+#include "session/redirect.h"
+#include "session/transaction.h"
+
+static const char unwatch_command[] = "*1\r\n$7\r\nUNWATCH\r\n";
+#define UNWATCH_LEN (sizeof(unwatch_command) - 1)
+
+struct watch {
+    struct beconn *conn; /* NULL: lost, EXEC will answer nil; its user is this struct */
+    uint16_t slot;
+    bool confirmed; /* a WATCH was answered with OK */
+    bool asking;    /* by the target of an ASK */
+};
+
+static void watch_free(struct client *c)
+{
+    struct watch *w = c->extra->watch;
+
+    c->extra->watch = NULL;
+    if (w->conn != NULL)
+        w->conn->user = NULL;
+    free(w);
+}
+
+uint16_t watch_slot(const struct client *c)
+{
+    return watch_is_on(c) ? c->extra->watch->slot : SLOT_NONE;
+}
+
+/* The reply of an UNWATCH that nobody waits for gives the connection back (session/forward.c). */
+static void send_unwatch(struct client *c, struct beconn *conn)
+{
+    struct request *r = request_new(c->env, NULL, command_find_name("unwatch", 7));
+
+    r->is_pinned = 1;
+    memcpy(beconn_reserve(conn, UNWATCH_LEN), unwatch_command, UNWATCH_LEN);
+    r->state = REQUEST_SENT;
+    beconn_commit(conn, &r->be, UNWATCH_LEN, 0, 1);
+}
+
+/* The connection is not the client's any more. */
+static void let_go(struct client *c, bool clean)
+{
+    struct watch *w = c->extra->watch;
+    struct beconn *conn = w->conn;
+
+    if (conn == NULL)
+        return;
+    conn->user = NULL;
+    w->conn = NULL;
+    if (!clean && conn->head == NULL && conn->state == BECONN_READY)
+        send_unwatch(c, conn);
+    else
+        node_return(&conn); /* closed when its last reply has come, if it still owes one */
+}
+
+static void end(struct client *c, bool clean)
+{
+    if (!watch_is_on(c))
+        return;
+    let_go(c, clean);
+    watch_free(c);
+}
+
+void watch_release(struct client *c)
+{
+    end(c, false);
+}
+
+void watch_conn_closed(struct beconn *conn)
+{
+    struct watch *w = conn->user;
+
+    conn->user = NULL;
+    w->conn = NULL;
+}
+
+void watch_conflict(const struct client *c, struct chain *out)
+{
+    resp_write_null_array(out, c->proto);
+}
+
+/* --- WATCH --- */
+
+/* The slot is or will be served elsewhere, or the client speaks another dialect now. */
+static bool is_stale(const struct client *c, const struct watch *w)
+{
+    return w->conn == NULL || w->conn->profile != c->profile || w->conn->node->held ||
+           (!w->asking && upstream_route(c->up, w->slot) != w->conn->node);
+}
+
+struct beconn *watch_lease(struct client *c, const struct request *r, struct node *n)
+{
+    struct watch *w = c->extra->watch;
+    struct beconn *conn;
+
+    if (w != NULL && (w->conn != NULL || w->confirmed))
+        return w->conn;
+    conn = node_lease(n, c->profile);
+    if (conn == NULL)
+        return NULL;
+    if (w == NULL)
+        w = c->extra->watch = xcalloc(1, sizeof(*w));
+    w->conn = conn;
+    w->slot = r->slot;
+    conn->user = w;
+    return conn;
+}
+
+void watch_sent(struct client *c, bool asking)
+{
+    c->extra->watch->asking = asking;
+}
+
+static void send_watch(struct client *c, const struct command *cmd, const struct resp_request *r,
+                       uint16_t slot)
+{
+    struct request *req = request_new(c->env, c, cmd);
+
+    req->slot = slot;
+    req->is_pinned = 1;
+    req->be.block = block_new_exact(r->len);
+    memcpy(req->be.block->data, r->base, r->len);
+    req->be.block->len = req->be.len = r->len;
+    client_enqueue(c, req);
+    client_hold(c, HOLD_BARRIER);
+    if (watch_is_on(c))
+        forward_again(c, req, c->extra->watch->conn, c->extra->watch->asking);
+    else
+        forward_stored(c, req);
+    if (c->head == NULL)
+        client_unhold(c, HOLD_BARRIER);
+}
+
+void local_WATCH(struct client *c, const struct command *cmd, const struct resp_request *r,
+                 struct chain *out)
+{
+    struct watch *w = client_extra(c)->watch;
+    uint16_t slot = SLOT_NONE;
+    size_t count;
+
+    if (!dispatch_one_slot(c, cmd, r, &slot, &count) ||
+        (w != NULL && w->slot != slot && c->up->map->sharded)) {
+        error_write(out, ERROR_CROSSSLOT);
+        return;
+    }
+    if (w != NULL && is_stale(c, w)) {
+        let_go(c, false);
+        resp_write_simple(out, "OK"); /* EXEC will answer nil whatever happens to these keys */
+        return;
+    }
+    send_watch(c, cmd, r, slot);
+}
+
+void local_UNWATCH(struct client *c, const struct command *cmd, const struct resp_request *r,
+                   struct chain *out)
+{
+    (void)cmd;
+    (void)r;
+    watch_release(c);
+    resp_write_simple(out, "OK");
+}
+
+/* --- EXEC, and what comes back --- */
+
+struct beconn *watch_connection(struct client *c, bool *asking)
+{
+    struct watch *w = c->extra->watch;
+
+    if (is_stale(c, w)) {
+        end(c, false);
+        return NULL;
+    }
+    *asking = w->asking;
+    return w->conn;
+}
+
+static void answer_text(struct client *c, struct request *r, const char *text)
+{
+    struct bereply reply = {.data = text, .len = strlen(text), .type = text[0]};
+
+    redirect_drop_target(r);
+    forward_answered(c, r, &reply);
+}
+
+static void answer_conflict(struct client *c, struct request *r)
+{
+    answer_text(c, r, c->proto == 3 ? "_\r\n" : "*-1\r\n");
+}
+
+static void exec_replied(struct client *c, struct request *r, const struct bereply *reply,
+                         enum refusal why)
+{
+    /* After an array or nil the server watches nothing; after an error it is asked not to. */
+    end(c, reply->type == '*' || reply->type == '_');
+    if (why != REFUSAL_NONE)
+        answer_conflict(c, r);
+    else
+        forward_answered(c, r, reply);
+}
+
+void watch_replied(struct client *c, struct request *r, const struct bereply *reply,
+                   enum refusal why)
+{
+    struct watch *w = c->extra->watch;
+
+    if (r->is_tx) {
+        exec_replied(c, r, reply, why);
+    } else if (why == REFUSAL_NONE) {
+        if (reply->type == '+')
+            w->confirmed = true;
+        else if (!w->confirmed)
+            end(c, false);
+        forward_answered(c, r, reply);
+    } else if (w->confirmed) {
+        let_go(c, false); /* the slot goes away from under the first WATCH */
+        answer_text(c, r, "+OK\r\n");
+    } else {
+        end(c, false);
+        redirect_hold(c, r, why);
+    }
+}
+
+void watch_request_lost(struct client *c, struct request *r, enum bereq_loss loss)
+{
+    struct watch *w = c->extra->watch;
+    bool confirmed = w->confirmed;
+
+    if (r->is_tx) {
+        watch_free(c);
+        if (loss == BEREQ_UNSENT || transaction_is_refused(r))
+            answer_conflict(c, r);
+        else
+            forward_unknown(c, r);
+    } else if (confirmed) {
+        answer_text(c, r, "+OK\r\n"); /* EXEC will answer nil */
+    } else {
+        watch_free(c);
+        redirect_hold(c, r, loss == BEREQ_UNSENT ? REFUSAL_NO_CONNECTION : REFUSAL_LOST);
+    }
+}

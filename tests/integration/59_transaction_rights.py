@@ -1,0 +1,287 @@
+"""MULTI in front of one server; users without the right to it; scripts, PUBLISH and operators' commands inside."""
+import hashlib
+import unittest
+
+from harness.case import Case, Setup
+from harness.proxy import STANDIN, Proxy
+from harness.resp import OK, Error, Simple, encode
+from harness.servers import Server
+
+QUEUED = Simple(b"QUEUED")
+ABORTED = "EXECABORT Transaction discarded because of previous errors."
+NO_MULTI = b"EXECABORT Transaction discarded because of: NOPERM"
+
+setup = Setup()
+
+
+def setUpModule():
+    if STANDIN:
+        raise unittest.SkipTest("about how the proxy sends a block")
+    setup.start(oracle=False)
+
+
+def tearDownModule():
+    setup.stop()
+
+
+def one_server(*args, rights=None, config=None):
+    """`rights` of a user joe, as whom the proxy comes."""
+    server = Server(args=args).start()
+    user, env = [], {}
+    try:
+        if rights is not None:
+            server.ok("ACL", "SETUSER", "joe", "on", ">secret", "~*", "&*", *rights.split())
+            user, env = ["--user", "joe"], {"KEYWAY_PASSWORD": "secret"}
+        proxy = Proxy([], ["--server", server.addr, *user], config=config, env=env).start()
+    except BaseException:
+        server.stop()
+        raise
+    return server, proxy
+
+
+class OneServer(Case):
+    @classmethod
+    def setUpClass(cls):
+        cls.oracle = Server().start()
+        cls.server, cls.proxy = one_server()
+        cls.proxy.wait_routes()
+
+    @classmethod
+    def tearDownClass(cls):
+        for part in (cls.proxy, cls.server, cls.oracle):
+            part.stop()
+
+    SCRIPTS = [
+        "MULTI | SET a 1 | SET b 2 | MGET a b | MSETNX a 1 z 2 | DEL a b | EXEC",
+        "MULTI | SET k zero | SELECT 3 | SET k three | GET k | EXEC | GET k | SELECT 0 | GET k",
+        "SELECT 2 | SET k two | MULTI | GET k | SELECT 5 | SET k five | SELECT 7 | EXEC | SET k seven"
+        " | DBSIZE | SELECT 2 | GET k | SELECT 5 | GET k | SELECT 7 | GET k",
+        "MULTI | SELECT 99 | SELECT x | SET k a | EXEC | GET k",
+        "MULTI | SELECT 4 | SELECT 99 | SET k a | PING | EXEC | GET k | SELECT 0 | GET k",
+        "MULTI | SELECT 6 | DISCARD | SET k here | SELECT 6 | EXISTS k",
+        "MULTI | SELECT 6 | nosuch | EXEC | SET k here | SELECT 6 | EXISTS k",
+        "MULTI | SELECT 8 | EXEC | CLIENT GETNAME | SET k eight | RESET | EXISTS k",
+        "SET a 1 | MULTI | DBSIZE | FLUSHALL | DBSIZE | KEYS * | EXEC",
+        "SET a 1 | MULTI | RANDOMKEY | SCAN 0 | MOVE a 3 | SWAPDB 0 3 | GET a | EXEC",
+        "MULTI | FUNCTION LIST | SCRIPT EXISTS x | LATENCY RESET | OBJECT HELP | EXEC",
+        "WATCH a | SET a 1 | MULTI | SET a 2 | EXEC | GET a",
+        "WATCH a b c | MULTI | SELECT 1 | SET a 2 | EXEC | GET a | SELECT 0 | GET a",
+        "MULTI | BLPOP x y 0 | XREAD BLOCK 0 STREAMS s t $ $ | EXEC",
+        "MULTI | PUBLISH c m | SPUBLISH c m | PUBSUB NUMPAT | EXEC",
+        "MULTI | SAVE | EXEC", "MULTI | SYNC | EXEC",
+    ]
+
+    def test_like_the_server_itself(self):
+        for protocol in (2, 3):
+            for script in self.SCRIPTS:
+                for s in (self.server, self.oracle):
+                    s.ok("FLUSHALL")
+                lines = [x.strip().split() for x in script.split("|")]
+                with self.subTest(script), self.proxy.conn(protocol=protocol) as c, \
+                        self.oracle.conn(protocol=protocol) as o:
+                    for line in lines:
+                        self.matches_oracle(c, o, line)
+                for s in (self.server, self.oracle):
+                    s.ok("FLUSHALL")
+                with self.subTest("pipelined " + script), self.proxy.conn() as c, \
+                        self.oracle.conn() as o:
+                    self.assertEqual(o.pipeline(lines), c.pipeline(lines))
+
+    def test_a_select_inside_concerns_nobody_else(self):
+        """The connection is shared: it is back in its database when the block has run."""
+        with self.proxy.conn() as c, self.proxy.conn() as other:
+            self.server.ok("FLUSHALL")
+            for n in range(50):
+                c.send(b"".join(encode(*x.split()) for x in [
+                    "MULTI", "SELECT %d" % (n % 10 + 1), "SET in x", "EXEC", "SELECT 0"]))
+                self.expect(other, "SET out:%d x" % n, OK)
+                self.assertEqual([OK, QUEUED, QUEUED, [OK, OK], OK], [c.read() for _ in range(5)])
+            self.expect(other, "DBSIZE", 50)
+            self.expect(other, "EXISTS in", 0)
+
+    def test_what_stays_refused(self):
+        """They would change what a shared connection is, or are about the proxy's own clients."""
+        with self.proxy.conn() as c:
+            for line in ["HELLO 3", "SUBSCRIBE x", "MONITOR", "CLIENT REPLY OFF", "CLIENT LIST",
+                         "CLIENT KILL ID 1", "CONFIG GET requirepass"]:
+                with self.subTest(line):
+                    self.expect(c, "MULTI", OK)
+                    self.expect_error(c, line, "ERR KEYWAY ...")
+                    self.expect(c, "SET k lost", QUEUED)
+                    self.expect_error(c, "EXEC", ABORTED)
+            self.expect(c, "EXISTS k", 0)
+
+
+class Operators(Case):
+    def test_admin_commands(self):
+        """The switch holds inside MULTI as well."""
+        for allowed in (False, True):
+            server, proxy = one_server(config="admin_commands: %s\n" % str(allowed).lower())
+            try:
+                proxy.wait_routes()
+                with self.subTest(allowed), proxy.conn() as c:
+                    for line in (["CONFIG", "SET", "maxmemory-samples", "7"], ["ACL", "LIST"],
+                                 ["ACL", "SETUSER", "eve", "on"]):
+                        self.expect(c, "MULTI", OK)
+                        self.expect(c, "SET k v", QUEUED)
+                        if allowed:
+                            self.expect(c, line, QUEUED)
+                            got = c.cmd("EXEC")
+                            self.assertEqual(2, len(self.not_error(got, "EXEC") or got))
+                        else:
+                            self.expect_error(c, line, "ERR KEYWAY admin_commands is false: the "
+                                              "command was not sent to the servers")
+                            self.expect_error(c, "EXEC", ABORTED)
+                    want = b"7" if allowed else b"5"
+                    self.assertEqual(want, server.cmd("CONFIG", "GET", "maxmemory-samples")[1])
+                    self.assertEqual(allowed, b"eve" in server.cmd("ACL", "USERS"))
+            finally:
+                proxy.stop()
+                server.stop()
+
+
+class Rights(Case):
+    """A server that refuses MULTI would run the commands behind it one by one."""
+    BLOCK = ["MULTI", "SET {r}a 1", "INCR {r}n", "EXEC", "PING"]
+
+    def refused(self, c):
+        got = c.pipeline(self.BLOCK)
+        self.assertEqual([OK, QUEUED, QUEUED], got[:3])
+        self.assertIsInstance(got[3], Error)
+        self.assertTrue(got[3].startswith(NO_MULTI), got)
+        self.assertEqual(Simple(b"PONG"), got[4])
+
+    def test_a_user_without_it(self):
+        for rights, allowed in (("-multi", False), ("-exec", False), ("-discard", True),
+                                ("+@all", True)):
+            server, proxy = one_server(rights="+@all " + rights)
+            try:
+                proxy.wait_routes()
+                with self.subTest(rights), proxy.conn() as c, proxy.conn(protocol=3) as d:
+                    for n, conn in enumerate((c, d)):
+                        if allowed:
+                            got = conn.pipeline(self.BLOCK)
+                            self.assertEqual([OK, n + 1], got[3])
+                        else:
+                            self.refused(conn)
+                            self.assertEqual(0, server.cmd("EXISTS", "{r}a", "{r}n"))
+                            self.expect(conn, "WATCH {r}a", OK)
+                            self.refused(conn)
+                        self.expect(conn, "SET {r}plain x", OK)
+            finally:
+                proxy.stop()
+                server.stop()
+
+    def test_taken_away_while_connected(self):
+        """Nobody can know before; but then it is told, and the next block does not leave."""
+        server, proxy = one_server(rights="+@all")
+        try:
+            proxy.wait_routes()
+            with proxy.conn() as c:
+                self.assertEqual([OK, 1], c.pipeline(self.BLOCK)[3])
+                server.ok("ACL", "SETUSER", "joe", "-multi")
+                got = c.pipeline(self.BLOCK)
+                self.assertTrue(got[3].startswith(b"UNKNOWN "), got)
+                n = server.cmd("GET", "{r}n")
+                self.refused(c)
+                self.assertEqual(n, server.cmd("GET", "{r}n"))
+        finally:
+            proxy.stop()
+            server.stop()
+
+    def test_a_command_inside(self):
+        server, proxy = one_server(rights="+@all -incr")
+        try:
+            proxy.wait_routes()
+            with proxy.conn() as c:
+                self.refused(c)
+                self.assertEqual(0, server.cmd("EXISTS", "{r}a"))
+        finally:
+            proxy.stop()
+            server.stop()
+
+    def test_commands_of_other_names(self):
+        """rename-command: no user, so nothing was tried at the handshake."""
+        for name in ("MULTI", "EXEC"):
+            server, proxy = one_server("--rename-command", name, "")
+            try:
+                proxy.wait_routes()
+                with self.subTest(name), proxy.conn() as c, proxy.conn() as other:
+                    got = c.pipeline(self.BLOCK)
+                    self.assertIsInstance(got[3], Error)
+                    self.refused(c)
+                    for n in range(3):
+                        self.expect(other, "SET {r}other %d" % n, OK)
+                        self.expect(other, "GET {r}other", b"%d" % n)
+            finally:
+                proxy.stop()
+                server.stop()
+
+
+class Inside(Case):
+    INCR = "return redis.call('incr', KEYS[1])"
+
+    def setUp(self):
+        setup.cluster.flush()
+
+    def test_remembered_scripts(self):
+        digest = hashlib.sha1(self.INCR.encode()).hexdigest()
+        with setup.proxy.conn() as c:
+            self.expect(c, "SCRIPT FLUSH", OK)
+            got = c.pipeline(["MULTI", ["EVALSHA", digest, "1", "s"], "EXEC"])
+            self.assertTrue(got[2][0].startswith(b"NOSCRIPT"), got)
+            self.expect(c, ["EVAL", self.INCR, "1", "other"], 1)
+            for n, spelt in enumerate((digest, digest.upper())):
+                for m in setup.cluster.masters():
+                    m.ok("SCRIPT", "FLUSH")
+                got = c.pipeline(["MULTI", ["EVALSHA", spelt, "1", "s"], "PING",
+                                  ["EVALSHA", digest, "1", "s"], "GET s", "EXEC"])
+                self.assertEqual([2 * n + 1, Simple(b"PONG"), 2 * n + 2, b"%d" % (2 * n + 2)],
+                                 got[-1])
+
+    def test_a_script_seen_inside(self):
+        body = "return {KEYS[1], 'inside'}"
+        digest = hashlib.sha1(body.encode()).hexdigest()
+        with setup.proxy.conn() as c:
+            self.expect(c, "SCRIPT FLUSH", OK)
+            self.assertEqual([[b"a", b"inside"]],
+                             c.pipeline(["MULTI", ["EVAL", body, "1", "a"], "EXEC"])[-1])
+            self.expect(c, ["EVALSHA", digest, "1", "b"], [b"b", b"inside"])
+            self.expect(c, ["EVALSHA", digest, "1", "c"], [b"c", b"inside"])
+
+    def test_publish(self):
+        with setup.proxy.conn() as c, setup.proxy.conn() as listener:
+            listener.send(encode("SUBSCRIBE", "far", "near"))
+            for n in (1, 2):
+                listener.read()
+            got = c.pipeline(["MULTI", "SET {p}k 1", "PUBLISH far one", "PUBLISH near two",
+                              "GET {p}k", "EXEC"])
+            self.assertEqual([OK, b"1"], [got[-1][0], got[-1][3]])
+            self.assertTrue(all(isinstance(n, int) for n in got[-1][1:3]), got)
+            self.assertEqual({b"one", b"two"}, {listener.read()[2] for _ in range(2)})
+            got = c.pipeline(["MULTI", "PUBLISH far alone", "EXEC"])
+            self.assertIsInstance(got[-1][0], int)
+            self.assertEqual(b"alone", listener.read()[2])
+
+    def test_spublish_has_a_slot(self):
+        with setup.proxy.conn() as c:
+            got = c.pipeline(["MULTI", "SET {p}k 1", "SPUBLISH {p}c x", "EXEC"])
+            self.assertEqual([OK, 0], got[-1])
+            self.expect(c, "MULTI", OK)
+            self.expect(c, "SET {p}k 1", QUEUED)
+            self.expect_error(c, "SPUBLISH {q}c x",
+                              "CROSSSLOT Keys in request don't hash to the same slot")
+            self.expect_error(c, "EXEC", ABORTED)
+
+    def test_what_the_proxy_says_of_itself(self):
+        with setup.proxy.conn() as c:
+            for line in ["ROLE", "CLUSTER KEYSLOT a", "CLUSTER MYID", "CLIENT ID", "ACL WHOAMI",
+                         "CLIENT TRACKINGINFO", "SENTINEL CKQUORUM mymaster", "CLUSTER INFO", "READONLY"]:
+                with self.subTest(line):
+                    alone = c.cmd(*line.split())
+                    self.assertEqual([alone, OK], c.pipeline(["MULTI", line, "SET k 1", "EXEC"])[-1])
+                    self.assertEqual([alone], c.pipeline(["MULTI", line, "EXEC"])[-1])
+
+
+if __name__ == "__main__":
+    unittest.main()
