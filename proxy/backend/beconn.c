@@ -25,6 +25,7 @@ struct beconn *beconn_new(struct backend_env *env, struct node *n, uint16_t prof
     c->env = env;
     c->node = n;
     c->profile = profile;
+    profile_ref(env->profiles, profile);
     c->tail = &c->head;
     c->progress_ms = env->loop->now_ms;
     list_init(&c->link);
@@ -33,6 +34,7 @@ struct beconn *beconn_new(struct backend_env *env, struct node *n, uint16_t prof
                         true)) {
         int saved = errno;
 
+        profile_unref(env->profiles, profile);
         free(c);
         errno = saved;
         return NULL;
@@ -64,6 +66,13 @@ static struct bereq *pop(struct beconn *c)
     return r;
 }
 
+void beconn_multi_refused(struct beconn *c)
+{
+    c->multi_refused = true;
+    c->multi_ms = clock_ms();
+    c->node->probe_multi = true; /* from now on where no user is configured too */
+}
+
 void beconn_close(struct beconn *c, const char *why)
 {
     uint64_t written = c->stream.written;
@@ -86,8 +95,20 @@ void beconn_close(struct beconn *c, const char *why)
         c->env->ops->lost(c, r, sent ? BEREQ_UNKNOWN : BEREQ_UNSENT);
     }
     c->env->ops->closed(c);
+    profile_unref(c->env->profiles, c->profile);
     c->reap.free = reap;
     loop_add_reap(c->env->loop, &c->reap);
+}
+
+void beconn_refuse(struct beconn *c, const struct bereply *reply)
+{
+    c->retired = true;    /* not a lost connection */
+    node_leave_shared(c); /* what follows an answer tries anew */
+    if (c->env->ops->refused != NULL)
+        c->env->ops->refused(c, reply);
+    while (c->state != BECONN_CLOSED && c->head != NULL)
+        c->env->ops->reply(c, pop(c), reply);
+    beconn_close(c, NULL);
 }
 
 static void on_failed(struct stream *s, int error)
@@ -108,7 +129,8 @@ static void on_connected(struct stream *s)
 
     c->state = BECONN_HANDSHAKE;
     handshake_start(c);
-    stream_mark_dirty(s);
+    if (c->state == BECONN_HANDSHAKE)
+        stream_mark_dirty(s);
 }
 
 /* --- sending --- */

@@ -53,6 +53,9 @@ struct beconn_ops {
     /* A reply that no bereq waits for, to one who sends without them; NULL: such a one is an error.
      */
     void (*stray)(struct beconn *c, const struct bereply *reply);
+    /* The server refuses the profile's user, and gives this reason; closed() follows. NULL: it is
+     * the reply to every request that waits. */
+    void (*refused)(struct beconn *c, const struct bereply *reply);
     /* The handshake succeeded; queued requests leave in this turn. */
     void (*ready)(struct beconn *c);
     /* It is gone, after lost() for each of its requests; c is freed at the end of the turn. */
@@ -64,12 +67,13 @@ struct backend_env {
     struct loop *loop;
     const struct beconn_ops *ops;
     char *scratch; /* BECONN_SCRATCH bytes; valid within one callback */
-    const struct profile_table *profiles;
+    struct profile_table *profiles;
     uint32_t connect_timeout_ms, request_timeout_ms, tcp_keepalive_s;
     uint32_t tcp_user_timeout_ms;
     uint32_t retry_min_ms, retry_max_ms;
     uint32_t max_leased;
     uint32_t retry_budget;
+    uint32_t max_profiles; /* shared connections to one node */
     uint64_t large_reply;
     uint64_t max_whole_reply; /* a reply that must be whole may have so many bytes */
     uint64_t random;          /* state of the jitter */
@@ -92,6 +96,8 @@ struct beconn {
     bool leased;  /* exclusive to one user, never in node->shared */
     bool retired; /* nothing new is sent; closes when its FIFO is empty */
     bool paused;
+    bool brief;  /* of a user: nothing but what must be said is sent at the beginning */
+    bool noauth; /* the server wants an AUTH first */
     struct bereq *head, **tail;
     uint32_t inflight; /* requests in the FIFO */
     uint64_t inflight_bytes;
@@ -113,11 +119,16 @@ struct beconn {
     int64_t server_id;          /* handshake: its number at the server; 0: not known */
     bool probes_multi;          /* handshake: MULTI, EXEC and DISCARD are tried */
     bool multi_ok, exec_ok;     /* and what they were answered */
+    bool multi_refused;         /* its user may not have transactions */
+    uint64_t multi_ms;          /* since when this is known */
     struct list_node link;      /* node->conns */
     struct list_node idle_link; /* node->idle */
     struct loop_reap reap;
     void *user; /* of the one who leased it */
 };
+
+/* The server refused MULTI or EXEC on c. */
+void beconn_multi_refused(struct beconn *c);
 
 /* Starts connecting. NULL with errno when it failed at once. */
 MUST_CHECK struct beconn *beconn_new(struct backend_env *env, struct node *n, uint16_t profile);
@@ -147,6 +158,10 @@ void beconn_return_unsent(struct beconn *c);
 /* Closes at once: every request gets lost(), then closed() is called. `why` is for the log; NULL:
  * not worth a line. */
 void beconn_close(struct beconn *c, const char *why);
+
+/* Closes at once, as the server refuses the user: refused() is called, or every request gets this
+ * error as its reply. */
+void beconn_refuse(struct beconn *c, const struct bereply *reply);
 
 /* Timeouts; from the worker's tick. */
 void beconn_tick(struct beconn *c, uint64_t now_ms);

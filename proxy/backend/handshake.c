@@ -36,6 +36,8 @@ static bool step_wanted(const struct beconn *c, enum step s)
 {
     const struct profile *p = profile_of(c);
 
+    if (p->bare)
+        return false;
     switch (s) {
     case STEP_HELLO:
         return p->proto == 3;
@@ -49,9 +51,37 @@ static bool step_wanted(const struct beconn *c, enum step s)
     case STEP_EXEC:
     case STEP_DISCARD:
         return c->probes_multi;
-    default:
+    case STEP_ID:
         return true;
+    default:
+        return !c->brief;
     }
+}
+
+/* Another connection to the process stands: it is still the one that said who it is. `guest`: one
+ * of a client's own user. */
+static bool has_company(const struct beconn *c, bool guest)
+{
+    const struct node *n = c->node;
+
+    for (const struct list_node *at = n->conns.next; at != &n->conns; at = at->next) {
+        const struct beconn *other = CONTAINER_OF(at, const struct beconn, link);
+
+        if (other->state == BECONN_READY && !profile_of(other)->bare &&
+            (!guest || profile_of(other)->guest))
+            return true;
+    }
+    return false;
+}
+
+/* What more there is to know of the process was learnt by another connection that still stands. A
+ * user's rights may not even reach for the questions, and a server notes each that it refuses. */
+static bool is_brief(const struct beconn *c)
+{
+    const struct profile *p = profile_of(c);
+    const struct node *n = c->node;
+
+    return p->guest && p->password != NULL && n->run_id[0] != '\0' && has_company(c, false);
 }
 
 static void write_command(struct chain *out, size_t argc, const char *const *argv)
@@ -126,17 +156,6 @@ static uint8_t next_step(const struct beconn *c, uint8_t s)
     return s;
 }
 
-void handshake_start(struct beconn *c)
-{
-    const struct profile *p = profile_of(c);
-
-    c->probes_multi = p->password != NULL || c->node->probe_multi;
-    for (uint8_t s = next_step(c, 0); s < STEP_DONE; s = next_step(c, s + 1))
-        send_step(&c->stream.out, p, s);
-    c->handshake_bytes = c->stream.out.bytes;
-    c->step = next_step(c, 0);
-}
-
 /* The value that follows "name" in a flat array or map of strings. */
 static void read_max_bulk(struct node *n, const struct bereply *reply)
 {
@@ -173,8 +192,6 @@ static void become_ready(struct beconn *c)
 {
     char name[ADDR_TEXT_MAX];
 
-    if (!c->probes_multi)
-        c->node->multi = NODE_MULTI_ALLOWED;
     c->state = BECONN_READY;
     c->progress_ms = c->ready_ms = c->env->loop->now_ms;
     /* The clock of waiting requests starts when they can leave. */
@@ -186,6 +203,50 @@ static void become_ready(struct beconn *c)
     node_recovered(c->node);
     log_debug("connected to %s", addr_format(&c->node->addr, name));
     c->env->ops->ready(c);
+}
+
+void handshake_start(struct beconn *c)
+{
+    c->brief = is_brief(c);
+    c->probes_multi = profile_of(c)->password != NULL || c->node->probe_multi;
+    for (uint8_t s = next_step(c, 0); s < STEP_DONE; s = next_step(c, s + 1))
+        send_step(&c->stream.out, profile_of(c), s);
+    c->handshake_bytes = c->stream.out.bytes;
+    c->step = next_step(c, 0);
+    if (c->step == STEP_DONE)
+        become_ready(c);
+}
+
+static bool begins_with(const struct bereply *reply, const char *word)
+{
+    size_t n = strlen(word);
+
+    return reply->len > n && memcmp(reply->data, word, n) == 0;
+}
+
+/* The server refuses this user, and nobody else: it is no outage. */
+static bool refuses_user(const struct beconn *c, const struct bereply *reply)
+{
+    return (profile_of(c)->guest || has_company(c, true)) &&
+           (begins_with(reply, "-WRONGPASS ") || begins_with(reply, "-NOAUTH ") ||
+            begins_with(reply, "-NOPERM "));
+}
+
+static void refuse(struct beconn *c, const struct bereply *reply)
+{
+    /* What HELLO says about itself would be a strange answer to a GET. */
+    static const char noauth[] = "-NOAUTH Authentication required.\r\n";
+    static const struct bereply instead = {.data = noauth, .len = sizeof(noauth) - 1, .type = '-'};
+
+    beconn_refuse(c, begins_with(reply, "-NOAUTH ") ? &instead : reply);
+}
+
+static void log_refusal(const struct beconn *c, const struct bereply *reply)
+{
+    char name[ADDR_TEXT_MAX];
+
+    log_warn("%s refuses the handshake: %.*s", addr_format(&c->node->addr, name),
+             (int)MIN(reply->len - 3, (size_t)200), reply->data + 1);
 }
 
 /* Other errors (BUSY) pass. EXEC's stands behind EXECABORT. */
@@ -204,20 +265,22 @@ static bool take_multi(struct beconn *c, const struct bereply *reply)
         c->exec_ok = !is_forbidden(reply);
     if (c->step != STEP_DISCARD)
         return true;
-    if (c->multi_ok && c->exec_ok)
-        c->node->multi = NODE_MULTI_ALLOWED;
-    else
-        node_multi_refused(c->node);
+    if (!c->multi_ok || !c->exec_ok)
+        beconn_multi_refused(c);
     return !c->multi_ok || c->exec_ok || reply->type != '-' || is_without_multi(reply);
 }
 
 bool handshake_reply(struct beconn *c, const struct bereply *reply)
 {
-    char name[ADDR_TEXT_MAX];
-
+    c->noauth |= begins_with(reply, "-NOAUTH ");
     if ((reply->type == '-' && c->step < STEP_SETNAME) || !take_multi(c, reply)) {
-        log_warn("%s refuses the handshake: %.*s", addr_format(&c->node->addr, name),
-                 (int)MIN(reply->len - 3, (size_t)200), reply->data + 1);
+        if (c->step < STEP_SETNAME && refuses_user(c, reply)) {
+            if (!profile_of(c)->guest)
+                log_refusal(c, reply);
+            refuse(c, reply);
+            return false;
+        }
+        log_refusal(c, reply);
         node_failed(c->node);
         beconn_close(c, NULL);
         return false;
@@ -229,7 +292,8 @@ bool handshake_reply(struct beconn *c, const struct bereply *reply)
         char before[sizeof(c->node->run_id)];
 
         memcpy(before, c->node->run_id, sizeof(before));
-        c->node->run_id[0] = '\0';
+        if (reply->type != '-' || !has_company(c, false))
+            c->node->run_id[0] = '\0';
         read_info_line(reply, "\nrun_id:", c->node->run_id, sizeof(c->node->run_id));
         c->node->restarted |= before[0] != '\0' && strcmp(before, c->node->run_id) != 0;
         read_info_line(reply, "\nredis_version:", c->node->version, sizeof(c->node->version));

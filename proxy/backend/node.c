@@ -39,6 +39,7 @@ void node_free(struct node **p)
         beconn_close(CONTAINER_OF(at, struct beconn, link), NULL);
     list_unlink(&n->link);
     n->magic = 0;
+    free(n->far);
     free(n);
 }
 
@@ -51,13 +52,6 @@ static uint64_t next_random(uint64_t *state)
     x ^= x >> 7;
     x ^= x << 17;
     return *state = x;
-}
-
-void node_multi_refused(struct node *n)
-{
-    n->multi = NODE_MULTI_REFUSED;
-    n->multi_ms = clock_ms();
-    n->probe_multi = true;
 }
 
 /* retry_min, doubled so many times, at most retry_max; half fixed, half random: proxies and workers
@@ -146,11 +140,67 @@ static struct beconn *open_conn(struct node *n, struct backend_env *env, uint16_
     return c;
 }
 
+/* Where the shared connection of a profile is noted; `far` grows to hold it. */
+static struct beconn **shared_place(struct node *n, uint16_t profile)
+{
+    uint32_t at = profile - (uint32_t)PROFILE_NEAR;
+
+    if (profile < PROFILE_NEAR)
+        return &n->shared[profile];
+    if (at >= n->far_count) {
+        uint32_t count = MAX(at + 1, n->far_count * 2);
+
+        n->far = xrealloc(n->far, count * sizeof(struct beconn *));
+        memset(n->far + n->far_count, 0, (count - n->far_count) * sizeof(struct beconn *));
+        n->far_count = count;
+    }
+    return &n->far[at];
+}
+
+void node_leave_shared(struct beconn *c)
+{
+    struct node *n = c->node;
+
+    if (node_shared_now(n, c->profile) != c)
+        return;
+    *shared_place(n, c->profile) = NULL;
+    n->shared_count--;
+}
+
+/* Makes room for one more: of those with nothing to do the one that was silent for longest goes.
+ * False: all are at work. */
+static bool make_room(struct node *n)
+{
+    struct beconn *oldest = NULL;
+
+    if (LIKELY(n->shared_count < n->env->max_profiles))
+        return true;
+    for (struct list_node *at = n->conns.next; at != &n->conns; at = at->next) {
+        struct beconn *c = CONTAINER_OF(at, struct beconn, link);
+
+        if (node_shared_now(n, c->profile) == c && c->state == BECONN_READY && c->head == NULL &&
+            (oldest == NULL || c->progress_ms < oldest->progress_ms))
+            oldest = c;
+    }
+    if (oldest == NULL)
+        return false;
+    node_retire(oldest);
+    return true;
+}
+
 struct beconn *node_open_shared(struct node *n, uint16_t profile)
 {
+    struct beconn *c;
+
     CHECK_MAGIC(n, NODE_MAGIC);
-    n->shared[profile] = open_conn(n, n->env, profile);
-    return n->shared[profile];
+    if (!make_room(n))
+        return NULL;
+    c = open_conn(n, n->env, profile);
+    if (c != NULL) {
+        *shared_place(n, profile) = c;
+        n->shared_count++;
+    }
+    return c;
 }
 
 struct beconn *node_open_own(struct node *n, struct backend_env *env, uint16_t profile)
@@ -240,8 +290,7 @@ void node_retire(struct beconn *c)
 {
     if (c->state == BECONN_CLOSED)
         return;
-    if (c->node->shared[c->profile] == c)
-        c->node->shared[c->profile] = NULL;
+    node_leave_shared(c);
     take_idle(c->node, c);
     c->retired = true;
     if (c->head == NULL)
@@ -287,8 +336,7 @@ void node_forget(struct node *n, struct beconn *c)
 {
     CHECK_MAGIC(n, NODE_MAGIC);
     list_unlink(&c->link);
-    if (n->shared[c->profile] == c)
-        n->shared[c->profile] = NULL;
+    node_leave_shared(c);
     take_idle(n, c);
     if (c->leased)
         n->leased--;

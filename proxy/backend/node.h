@@ -15,7 +15,10 @@ struct node {
     struct backend_env *env;
     struct addr addr;
     struct sockaddr_any target;
-    struct beconn *shared[PROFILE_MAX];
+    struct beconn *shared[PROFILE_NEAR]; /* by profile */
+    struct beconn **far;                 /* of the profiles from PROFILE_NEAR on */
+    uint32_t far_count;
+    uint32_t shared_count;  /* connections in both; at most env->max_profiles */
     struct list_node conns; /* all connections, struct beconn.link */
     struct list_node idle;  /* clean exclusive connections that nobody has leased */
     uint32_t idle_count;
@@ -40,20 +43,11 @@ struct node {
     uint64_t max_bulk;           /* the server's proto-max-bulk-len; 0: not known */
     char run_id[RUN_ID_LEN + 1]; /* of the server process; empty: not known */
     char version[24];            /* its redis_version; empty: not known */
-    enum {
-        NODE_MULTI_UNKNOWN,
-        NODE_MULTI_ALLOWED,
-        NODE_MULTI_REFUSED
-    } multi;               /* what its last handshake found out */
-    bool probe_multi;      /* a handshake tries MULTI even where no user is configured */
-    uint64_t multi_ms;     /* when it was refused */
-    uint32_t holds;        /* requests that name it as their ASK target */
-    struct list_node link; /* upstream's nodes */
-    void *user;            /* the upstream */
+    bool probe_multi;            /* a handshake tries MULTI even where no user is configured */
+    uint32_t holds;              /* requests that name it as their ASK target */
+    struct list_node link;       /* upstream's nodes */
+    void *user;                  /* the upstream */
 };
-
-/* A server of node n refused MULTI to its user. */
-void node_multi_refused(struct node *n);
 
 struct node *node_new(struct backend_env *env, const struct addr *a,
                       const struct sockaddr_any *target);
@@ -61,12 +55,20 @@ struct node *node_new(struct backend_env *env, const struct addr *a,
 void node_free(struct node **n);
 
 /* The shared connection of a profile, opened when there is none. NULL while the node cannot be
- * connected to (back-off). */
+ * connected to (back-off), or while env->max_profiles others are all at work. */
 struct beconn *node_open_shared(struct node *n, uint16_t profile);
+
+/* The shared connection of a profile if there is one. */
+static inline struct beconn *node_shared_now(const struct node *n, uint16_t profile)
+{
+    if (LIKELY(profile < PROFILE_NEAR))
+        return n->shared[profile];
+    return profile - PROFILE_NEAR < (int)n->far_count ? n->far[profile - PROFILE_NEAR] : NULL;
+}
 
 static inline struct beconn *node_shared(struct node *n, uint16_t profile)
 {
-    struct beconn *c = n->shared[profile];
+    struct beconn *c = node_shared_now(n, profile);
 
     return LIKELY(c != NULL) ? c : node_open_shared(n, profile);
 }
@@ -95,6 +97,9 @@ MUST_CHECK struct beconn *node_open_own(struct node *n, struct backend_env *env,
 
 /* Takes a connection out of the shared set: it finishes what it has and closes. */
 void node_retire(struct beconn *c);
+
+/* Takes it out of the shared set, and nothing else. */
+void node_leave_shared(struct beconn *c);
 
 /* An attempt to reach the node failed: back-off with jitter, the outage begins. */
 void node_failed(struct node *n);

@@ -16,7 +16,7 @@
 /* What the options said, before it is put over the file's settings. */
 struct args {
     struct config *config;
-    const char *file, *pretend, *user, *password_file;
+    const char *file, *pretend, *auth, *user, *password_file;
     const char *workers, *log_level, *server, *sentinel;
     const char **listen; /* argc entries, borrowed from argv */
     size_t listen_count;
@@ -47,6 +47,8 @@ static const struct option_row {
      "threads (one for each CPU it may use)"},
     {"pretend", 'p', OPTION_TEXT, "KIND", offsetof(struct args, pretend),
      "what clients are told they are connected to: standalone (the default) or cluster"},
+    {"auth", 'a', OPTION_TEXT, "WHO", offsetof(struct args, auth),
+     "who checks the AUTH of clients: servers, proxy, none, or auto (the default)"},
     {"user", 'u', OPTION_TEXT, "USER", offsetof(struct args, user),
      "for AUTH at the servers named on the command line"},
     {"password-file", 'f', OPTION_TEXT, "FILE", offsetof(struct args, password_file),
@@ -314,8 +316,9 @@ static bool set_listeners(struct args *a)
     struct config *c = a->config;
     const struct setting *address = setting_find(&settings_listener, "", "address");
     const struct setting *pretend = setting_find(&settings_listener, "", "pretend");
+    const struct setting *auth = setting_find(&settings_listener, "", "auth");
 
-    if (a->listen_count == 0 && c->listener_count == 0 && a->pretend != NULL)
+    if (a->listen_count == 0 && c->listener_count == 0 && (a->pretend != NULL || a->auth != NULL))
         a->listen[a->listen_count++] = CONFIG_DEFAULT_LISTENER;
     if (a->listen_count > 0) {
         for (size_t i = 0; i < c->listener_count; i++)
@@ -325,10 +328,15 @@ static bool set_listeners(struct args *a)
         c->listener_count = a->listen_count;
     }
     for (size_t i = 0; i < a->listen_count; i++)
+        listener_init(&c->listeners[i]);
+    for (size_t i = 0; i < a->listen_count; i++)
         if (!set_one("listen", address, &c->listeners[i], a->listen[i]))
             return false;
     for (size_t i = 0; i < c->listener_count && a->pretend != NULL; i++)
         if (!set_one("pretend", pretend, &c->listeners[i], a->pretend))
+            return false;
+    for (size_t i = 0; i < c->listener_count && a->auth != NULL; i++)
+        if (!set_one("auth", auth, &c->listeners[i], a->auth))
             return false;
     return true;
 }

@@ -16,17 +16,25 @@ struct config *config_new(void)
     return c;
 }
 
-void listener_deinit(struct config_listener *l)
-{
-    free(l->upstream);
-    free(l->sentinel_master);
-}
-
 static void free_secret(char *secret)
 {
     if (secret != NULL)
         explicit_bzero(secret, strlen(secret));
     free(secret);
+}
+
+void listener_init(struct config_listener *l)
+{
+    for (size_t i = 0; i < settings_listener.count; i++)
+        setting_set_default(&settings_listener.rows[i], l);
+}
+
+void listener_deinit(struct config_listener *l)
+{
+    free(l->upstream);
+    free(l->sentinel_master);
+    free(l->user);
+    free_secret(l->password);
 }
 
 void config_free(struct config **config)
@@ -107,6 +115,59 @@ static bool check_listeners(const struct config *c, char *err, size_t errlen)
                          i, addr_format(&l->address, text), k);
                 return false;
             }
+        }
+    }
+    return true;
+}
+
+static const struct config_upstream *upstream_of(const struct config *c,
+                                                 const struct config_listener *l)
+{
+    for (size_t i = 0; i < c->upstream_count && l->upstream != NULL; i++)
+        if (strcmp(c->upstreams[i].name, l->upstream) == 0)
+            return &c->upstreams[i];
+    return &c->upstreams[0];
+}
+
+static bool is_local(const struct addr *a)
+{
+    return a->port == 0 || strncmp(a->host, "127.", 4) == 0 || strcmp(a->host, "::1") == 0 ||
+           strcmp(a->host, "localhost") == 0;
+}
+
+/* What `auto` means for each listener, and whether it can be meant. */
+static bool finish_auth(struct config *c, char *err, size_t errlen)
+{
+    for (size_t i = 0; i < c->listener_count; i++) {
+        struct config_listener *l = &c->listeners[i];
+        const struct config_upstream *u = upstream_of(c, l);
+
+        if (l->auth == AUTH_AUTO && l->password != NULL)
+            l->auth = AUTH_PROXY;
+        else if (l->auth == AUTH_AUTO && u->password == NULL)
+            l->auth = AUTH_SERVERS;
+        if (l->auth == AUTH_PROXY && l->password == NULL && u->password == NULL) {
+            snprintf(err, errlen,
+                     "listeners[%zu].auth: proxy needs a password to check; expected password or "
+                     "password_file of the listener, or of its upstream",
+                     i);
+            return false;
+        }
+        if (l->auth != AUTH_PROXY && (l->password != NULL || l->user != NULL)) {
+            snprintf(err, errlen,
+                     "listeners[%zu].%s: goes with auth: proxy and a password only; expected "
+                     "both, or neither",
+                     i, l->password != NULL ? "password" : "user");
+            return false;
+        }
+        if ((l->auth == AUTH_NONE || l->auth == AUTH_AUTO) && u->password != NULL && l->protect &&
+            !is_local(&l->address)) {
+            snprintf(err, errlen,
+                     "listeners[%zu].auth: whoever reaches %.100s would use the upstream's "
+                     "password without knowing it; expected auth: servers or proxy, a local "
+                     "address, or protected: no",
+                     i, l->address.host);
+            return false;
         }
     }
     return true;
@@ -194,10 +255,11 @@ bool config_finish(struct config *c, char *err, size_t errlen)
     if (c->listener_count == 0) {
         c->listeners = xcalloc(1, sizeof(*c->listeners));
         c->listener_count = 1;
+        listener_init(&c->listeners[0]);
         CHECK(addr_parse(default_listener, strlen(default_listener), &c->listeners[0].address));
     }
     if (c->workers == 0)
         c->workers = cpus_allowed();
     return check_upstreams(c, err, errlen) && check_listeners(c, err, errlen) &&
-           check_order(c, err, errlen);
+           finish_auth(c, err, errlen) && check_order(c, err, errlen);
 }

@@ -34,6 +34,14 @@ struct config_mapping {
     struct addr announced, dialled; /* both port 0: every port, and it stays the same */
 };
 
+/* Who checks what a client says with AUTH. */
+enum config_auth {
+    AUTH_AUTO,    /* until config_finish; then: nobody has to say it, the upstream's is accepted */
+    AUTH_SERVERS, /* the servers; each user has connections of its own */
+    AUTH_PROXY,   /* the proxy, and everybody has to say it */
+    AUTH_NONE,    /* there is nothing to check */
+};
+
 struct config_upstream {
     char *name;
     enum config_upstream_kind kind;
@@ -55,6 +63,10 @@ struct config_listener {
     enum config_pretend pretend;
     struct addr announce;  /* where clients are told it is; empty host: where they connected to */
     char *sentinel_master; /* the only name SENTINEL knows; NULL: any */
+    enum config_auth auth;
+    char *user, *password; /* AUTH_PROXY: what clients have to say; NULL: the upstream's */
+    uint32_t protect;      /* 1: whoever reaches it may not use the upstream's password just so,
+                              unless it is reached from this machine only */
 };
 
 struct config_client {
@@ -88,6 +100,7 @@ struct config_backend {
     uint64_t large_reply;         /* 1 MiB: streamed */
     uint32_t lane_stall_ms;       /* 1000 */
     uint32_t max_leased;          /* 1000 per worker and node */
+    uint32_t max_profiles;        /* 64 shared connections per worker and node */
     uint32_t tcp_keepalive_s;     /* 60 */
     uint32_t tcp_user_timeout_ms; /* 0 = the kernel's own */
 };

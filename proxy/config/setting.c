@@ -15,6 +15,8 @@
 static const char *const level_words[] = {"error", "warn", "info", "debug", NULL};
 static const char *const distribution_words[] = {"ranges", "ketama", NULL};
 static const char *const pretend_words[] = {"standalone", "cluster", NULL};
+static const char *const auth_words[] = {"auto", "servers", "proxy", "none", NULL};
+static const char *const protect_words[] = {"no", "yes", NULL};
 
 /* clang-format off */
 #define TOP(key, field, type, min, max, def, text) \
@@ -98,6 +100,8 @@ static const struct setting main_rows[] = {
        "how long others wait behind a large reply that its client reads slowly"),
     IN(backend, "max_leased", max_leased, COUNT, 1, 1000000, 1000,
        "exclusive connections of one worker to one server"),
+    IN(backend, "max_profiles", max_profiles, COUNT, 4, 65535, 64,
+       "shared connections of one worker to one server: one a user, database and dialect"),
     IN(backend, "tcp_keepalive", tcp_keepalive_s, TIME_S, 0, KEEPALIVE_MAX, 60,
        "silence before the kernel probes a server's connection; 0 = off"),
     IN(backend, "tcp_user_timeout", tcp_user_timeout_ms, TIME_MS, 0, DAY, 0,
@@ -161,6 +165,16 @@ static const struct setting listener_rows[] = {
      "the address that CLUSTER and SENTINEL tell clients; empty = where they connected to"},
     {"", "sentinel_master", SETTING_TEXT, offsetof(struct config_listener, sentinel_master), 0, 255,
      0, NULL, "the master's name that SENTINEL knows; empty = any"},
+    {"", "auth", SETTING_CHOICE, offsetof(struct config_listener, auth), 0, 3, AUTH_AUTO, auth_words,
+     "who checks the AUTH of clients; auto = the servers, unless a password is configured"},
+    {"", "user", SETTING_TEXT, offsetof(struct config_listener, user), 0, 512, 0, NULL,
+     "whom clients have to AUTH as at the proxy; empty = the default user"},
+    {"", "password", SETTING_TEXT, offsetof(struct config_listener, password), 0, 4096, 0, NULL,
+     "with which password; empty = the upstream's"},
+    {"", "password_file", SETTING_PASSWORD_FILE, offsetof(struct config_listener, password), 0, 4096,
+     0, NULL, "a file whose first line is that password; empty = none"},
+    {"", "protected", SETTING_CHOICE, offsetof(struct config_listener, protect), 0, 1, 1,
+     protect_words, "never share the upstream's password with whoever comes from elsewhere"},
 };
 /* clang-format on */
 

@@ -50,7 +50,8 @@ extern const struct setting_list settings_listener; /* in struct config_listener
 /* Where clients connect when nothing else is said. */
 #define CONFIG_DEFAULT_LISTENER "127.0.0.1:7600"
 
-/* Frees what a listener owns. */
+/* Gives a zeroed listener its defaults; frees what it owns. */
+void listener_init(struct config_listener *l);
 void listener_deinit(struct config_listener *l);
 
 /* Longest list of seeds, listeners and upstreams. */

@@ -245,7 +245,8 @@ uint64_t setting_get(const struct setting *s, const void *base)
 {
     const char *field = (const char *)base + s->offset;
 
-    _Static_assert(sizeof(enum log_level) == 4 && sizeof(enum config_pretend) == 4,
+    _Static_assert(sizeof(enum log_level) == 4 && sizeof(enum config_pretend) == 4 &&
+                       sizeof(enum config_auth) == 4,
                    "a choice is read as 32 bits");
     if (s->type == SETTING_SIZE)
         return *(const uint64_t *)(const void *)field;

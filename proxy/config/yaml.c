@@ -331,10 +331,14 @@ static bool load_listeners(const struct load *ld, const yaml_node_t *node)
         struct scope sc = {&settings_listener, "", path, &c->listeners[i]};
 
         snprintf(path, sizeof(path), "listeners[%zu].", i);
+        listener_init(&c->listeners[i]);
         if (!load_settings(ld, &sc, entry))
             return false;
         if (!has_key(ld, entry, "address"))
             return fail(ld, line_of(entry), "%saddress: missing; expected HOST:PORT", path);
+        if (has_key(ld, entry, "password") && has_key(ld, entry, "password_file"))
+            return fail(ld, line_of(entry),
+                        "%spassword: password_file is given too; expected one of them", path);
     }
     return true;
 }

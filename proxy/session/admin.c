@@ -4,9 +4,9 @@
  */
 #include "base/crc16.h"
 #include "resp/write.h"
-#include "session/client_list.h"
 #include "session/error.h"
 #include "session/forward.h"
+#include "session/identity.h"
 #include "session/local.h"
 #include "session/merge_admin.h"
 
@@ -18,7 +18,7 @@
 HANDLER(ACL_WHOAMI)
 {
     UNUSED;
-    resp_write_text(out, client_user(c));
+    resp_write_text(out, identity_user(c));
 }
 
 /* --- DEBUG --- */

@@ -7,6 +7,7 @@
 #include "session/client_input.h"
 #include "session/error.h"
 #include "session/client_pause.h"
+#include "session/identity.h"
 #include "session/long_reply.h"
 #include "session/monitor.h"
 #include "session/redirect.h"
@@ -45,8 +46,7 @@ struct client *client_new(struct session_env *env, int fd, uint64_t id, uint16_t
             c->up = env->upstreams[i];
     c->id = id;
     c->listener = listener;
-    c->proto = 2;
-    c->profile = c->up->base_profile[0];
+    identity_begin(c);
     c->tail = &c->head;
     c->created_s = (uint32_t)(clock_wall_ms() / 1000);
     c->active_s = (uint32_t)(env->loop->now_ms / 1000);
@@ -120,6 +120,7 @@ void client_close(struct client *c)
     redirect_stop_waiting(c);
     list_unlink(&c->task.link);
     list_unlink(&c->link);
+    identity_end(c);
     METRIC_ADD(&c->env->metrics, clients, -1);
     METRIC_ADD(&c->env->metrics, clients_closed, 1);
     c->reap.free = reap;

@@ -72,6 +72,7 @@ struct client {
     bool pause_writes : 1;  /* env->pause: commands that write have to wait */
     bool subscribed : 1;    /* RESP2, and it listens to channels: few commands are allowed */
     bool monitors : 1;      /* MONITOR: it gets the servers' lines, and may not use keys */
+    bool anonymous : 1;     /* it has to AUTH, or the servers must be asked whether it has to */
     uint8_t reply_mode : 2; /* enum reply_mode */
     uint16_t last_command;  /* its row's number */
     uint16_t wrote;         /* node.mark of masters that took a write since WAIT got its number */

@@ -7,6 +7,7 @@
 #include "session/client_gather.h"
 #include "session/client_list.h"
 #include "session/error.h"
+#include "session/identity.h"
 #include "session/local.h"
 
 struct text {
@@ -17,6 +18,7 @@ struct text {
 struct kill_query {
     bool old_form; /* CLIENT KILL ADDR:PORT: answers OK or an error */
     bool skip_me;
+    bool user_known;   /* there is a client of `user` */
     bool none;         /* a type that a proxy has none of */
     bool kill_me;      /* found: the asking client closes behind its answer */
     int64_t id;        /* 0: any */
@@ -39,7 +41,7 @@ static bool meant(const struct kill_query *q, struct client *c)
 
     if (q->none || !stream_is_open(&c->stream) || (q->skip_me && c->id == q->asker))
         return false;
-    if ((q->id != 0 && (uint64_t)q->id != c->id) || !is_text(&q->user, client_user(c)))
+    if ((q->id != 0 && (uint64_t)q->id != c->id) || !is_text(&q->user, identity_user(c)))
         return false;
     if (q->max_age_s != 0 &&
         (int64_t)(clock_wall_ms() / 1000) - (int64_t)c->created_s < q->max_age_s)
@@ -58,6 +60,7 @@ static void collect(struct gather *g, struct session_env *env)
     LIST_FOREACH (at, tmp, &env->clients) {
         struct client *c = CONTAINER_OF(at, struct client, link);
 
+        q->user_known = q->user_known || is_text(&q->user, identity_user(c));
         if (!meant(q, c))
             continue;
         g->number++;
@@ -76,7 +79,9 @@ static void finish(struct gather *g, struct session_env *env)
     struct chain out;
 
     chain_init(&out);
-    if (!q->old_form)
+    if (q->user.p != NULL && !q->user_known)
+        resp_write_error(&out, "ERR No such user '%.*s'", (int)MIN(q->user.len, 128u), q->user.p);
+    else if (!q->old_form)
         resp_write_int(&out, g->number);
     else if (g->number > 0)
         resp_write_simple(&out, "OK");
@@ -139,7 +144,9 @@ static bool parse_user(struct kill_query *q, const struct client *c, const struc
                        uint32_t i, struct chain *out)
 {
     take_text(q, r, i, &q->user);
-    return is_text(&q->user, client_user(c)) || is_text(&q->user, "default") ||
+    q->user_known = is_text(&q->user, identity_user(c)) || is_text(&q->user, "default");
+    /* Others may be here, where clients have users of their own. */
+    return q->user_known || c->env->config->listeners[c->listener].auth == AUTH_SERVERS ||
            refuse(out, "No such user", r, i);
 }
 

@@ -12,6 +12,7 @@
 #include "resp/write.h"
 #include "session/blocking.h"
 #include "session/client_gather.h"
+#include "session/identity.h"
 #include "session/local.h"
 #include "session/subscriber.h"
 #include "session/transaction.h"
@@ -24,11 +25,6 @@ void client_addresses(const struct client *c, char peer[ADDR_TEXT_MAX], char loc
     sockaddr_format(&sa, peer);
     sock_local(stream_fd(&c->stream), &sa);
     sockaddr_format(&sa, local);
-}
-
-const char *client_user(const struct client *c)
-{
-    return c->up->config->user != NULL ? c->up->config->user : "default";
 }
 
 static const char *or_empty(const char *s)
@@ -82,7 +78,7 @@ size_t client_line(struct client *c, char line[CLIENT_LINE_MAX])
                  c->env->profiles.profiles[c->profile].db, s != NULL ? s->count[CHANNEL_PLAIN] : 0,
                  s != NULL ? s->count[CHANNEL_PATTERN] : 0, s != NULL ? s->count[CHANNEL_SHARD] : 0,
                  transaction_commands(c), partial, c->queued, out, sizeof(*c) + partial + out,
-                 learnt_name(c->up->learnt, c->last_command), client_user(c), c->proto,
+                 learnt_name(c->up->learnt, c->last_command), identity_user(c), c->proto,
                  or_empty(names->lib_name), or_empty(names->lib_ver));
     return MIN((size_t)n, (size_t)CLIENT_LINE_MAX - 1);
 }

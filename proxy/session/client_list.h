@@ -15,7 +15,4 @@ size_t client_line(struct client *c, char line[CLIENT_LINE_MAX]);
 /* Its two ends, as CLIENT LIST shows them. */
 void client_addresses(const struct client *c, char peer[ADDR_TEXT_MAX], char local[ADDR_TEXT_MAX]);
 
-/* The user it acts as. */
-const char *client_user(const struct client *c);
-
 #endif

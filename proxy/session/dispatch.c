@@ -8,6 +8,7 @@
 #include "session/client_pause.h"
 #include "session/error.h"
 #include "session/forward.h"
+#include "session/identity.h"
 #include "session/learning.h"
 #include "session/local.h"
 #include "session/monitor.h"
@@ -379,6 +380,8 @@ static inline enum dispatch_result dispatch(struct client *c, const struct resp_
         return unknown_subcommand(c, cmd, r);
     if (UNLIKELY(!command_arity_ok(cmd, r->argc)) && !learnt_arity_ok(c->up->learnt, cmd, r->argc))
         return wrong_arity(c, cmd);
+    if (UNLIKELY(c->anonymous) && identity_stops(c, cmd, &taken))
+        return taken;
     if (UNLIKELY(c->subscribed) && pubsub_refuses(c, cmd))
         return DISPATCH_DONE;
     if (UNLIKELY(c->monitors) && monitor_refuses(c, cmd))

@@ -15,6 +15,7 @@
 #include "session/metrics.h"
 #include "topology/slotmap.h"
 
+struct acl_cache;
 struct client;
 struct client_pause;
 struct info_cache;
@@ -44,7 +45,9 @@ struct session_env {
     unsigned worker; /* number of this worker */
     struct backend_env backend;
     struct profile_table profiles;
-    struct upstream **upstreams; /* one per configured upstream */
+    uint16_t guest_profile;             /* RESP2, without credentials */
+    uint16_t auth_profile, ask_profile; /* bare connections: for AUTH, and to ask about guests */
+    struct upstream **upstreams;        /* one per configured upstream */
     size_t upstream_count;
     struct list_node clients; /* struct client.link */
     struct list_node waiting; /* clients with refused requests, struct client_extra.wait_link */
@@ -64,6 +67,7 @@ struct session_env {
     struct client_pause *pause; /* NULL: clients are not paused */
     struct scripts *scripts;    /* remembered bodies */
     struct info_cache *info;
+    struct acl_cache *acl; /* what users may do, as the servers said */
     struct metrics metrics;
     const struct metrics *const *all_metrics; /* of all workers, for INFO */
     unsigned worker_count;

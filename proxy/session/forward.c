@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "session/blocking.h"
 #include "session/error.h"
+#include "session/identity.h"
 #include "session/long_reply.h"
 #include "session/redirect.h"
 #include "session/scatter.h"
@@ -29,7 +30,7 @@ static bool multi_is_known(const struct client *c, struct node *n)
 {
     const struct beconn *conn = node_shared(n, c->profile);
 
-    return conn != NULL && conn->state == BECONN_READY && n->multi != NODE_MULTI_UNKNOWN;
+    return conn != NULL && conn->state == BECONN_READY;
 }
 
 struct beconn *forward_connection_of(struct client *c, const struct request *r, struct node *n)
@@ -294,21 +295,24 @@ static void on_early_error(struct beconn *conn, struct bereq *be, const struct b
     struct request *r = CONTAINER_OF(be, struct request, be);
 
     if (r->is_tx)
-        transaction_early_error(r, conn->node, reply);
+        transaction_early_error(r, conn, reply);
 }
 
 /* What the connection has to do with r is done. */
-static void take_reply(struct node *n, struct request *r, const struct bereply *reply)
+static void take_reply(struct beconn *conn, struct request *r, const struct bereply *reply)
 {
     struct client *c = r->client;
+    struct node *n = conn->node;
     struct upstream *u = n->user;
     enum refusal why = REFUSAL_NONE;
 
     if (UNLIKELY(reply->type == '-'))
         why = classify(u, n, r, reply);
     retry_over(n, r, why != REFUSAL_NONE);
-    /* A server that loads its data answers INFO all the same: that ends no outage. */
-    if (UNLIKELY(n->outage_ms != 0) && why == REFUSAL_NONE && r->slot != SLOT_NONE && !n->held)
+    /* A server that loads its data answers INFO and refuses users all the same: that ends no
+     * outage. */
+    if (UNLIKELY(n->outage_ms != 0) && why == REFUSAL_NONE && r->slot != SLOT_NONE && !n->held &&
+        conn->state != BECONN_HANDSHAKE)
         node_answers(u->env, n);
     if (UNLIKELY(c == NULL)) {
         redirect_drop_target(r);
@@ -333,9 +337,9 @@ static void on_reply(struct beconn *conn, struct bereq *be, const struct bereply
     bool broken = UNLIKELY(reply->type == '-') && transaction_leaves_multi(r, reply);
 
     give_back(conn, r, reply->type);
-    take_reply(conn->node, r, reply);
+    take_reply(conn, r, reply);
     if (UNLIKELY(broken) && conn->state != BECONN_CLOSED) {
-        node_multi_refused(conn->node);
+        beconn_multi_refused(conn);
         beconn_close(conn, "it has no EXEC, and is inside MULTI");
     }
 }
@@ -485,6 +489,8 @@ static void on_ready(struct beconn *conn)
     u->known = u->known || conn->node->version[0] != '\0';
     lower_limits(u->env, conn->node);
     wait_node_ready(conn->node);
+    if (UNLIKELY(conn->noauth) && u->env->profiles.profiles[conn->profile].guest)
+        identity_guest_refused(u);
     redirect_wake(u->env);
 }
 

@@ -4,18 +4,26 @@
 #include "base/crc16.h"
 #include "session/error.h"
 #include "session/hub_conn.h"
+#include "session/identity.h"
 #include "session/subscriber.h"
 
 static void run_task(struct loop_task *t);
 
-struct hub *hub_of(struct upstream *u)
+struct hub *hub_next(const struct upstream *u, const struct hub *h)
 {
-    struct hub *h = u->hub;
+    const struct list_node *at = h != NULL ? h->link.next : u->hubs.next;
 
-    if (h != NULL)
-        return h;
-    h = u->hub = xcalloc(1, sizeof(*h));
+    return at != &u->hubs ? CONTAINER_OF(at, struct hub, link) : NULL;
+}
+
+static struct hub *hub_new(struct upstream *u, const char *key)
+{
+    struct hub *h = xcalloc(1, sizeof(*h));
+
     h->up = u;
+    h->profile = -1;
+    memcpy(h->key, key, SHA1_HEX_LEN + 1);
+    list_push(&u->hubs, &h->link);
     h->backend = u->env->backend;
     h->backend.ops = &hub_conn_ops;
     list_init(&h->wanted);
@@ -27,6 +35,40 @@ struct hub *hub_of(struct upstream *u)
     list_init(&h->task.link);
     h->task.run = run_task;
     return h;
+}
+
+struct hub *hub_of_key(struct upstream *u, const char *key)
+{
+    for (struct hub *h = hub_next(u, NULL); h != NULL; h = hub_next(u, h))
+        if (memcmp(h->key, key, SHA1_HEX_LEN) == 0)
+            return h;
+    return hub_new(u, key);
+}
+
+/* The lengths stand before the texts, so that no two users have the same. */
+static void key_of(const struct profile *p, char key[SHA1_HEX_LEN + 1])
+{
+    const char *user = p->user != NULL ? p->user : "", *password = p->password;
+    size_t size = strlen(user) + (password != NULL ? strlen(password) : 0) + 48;
+    char *text = xmalloc(size);
+    int n = snprintf(text, size, "%d%d %zu %s %s", p->guest, password != NULL, strlen(user), user,
+                     password != NULL ? password : "");
+
+    sha1_hex(text, (size_t)n, key);
+    explicit_bzero(text, size);
+    free(text);
+}
+
+struct hub *hub_of(struct client *c)
+{
+    char key[SHA1_HEX_LEN + 1];
+    struct hub *h;
+
+    key_of(&c->env->profiles.profiles[c->profile], key);
+    h = hub_of_key(c->up, key);
+    if (h->profile < 0)
+        h->profile = identity_profile(c, 3, 0);
+    return h->profile >= 0 ? h : NULL;
 }
 
 /* --- channels --- */
@@ -153,7 +195,7 @@ static bool refuse_one(struct hub *h, uint64_t now_ms)
     return false;
 }
 
-void hub_tick(struct hub *h, uint64_t now_ms)
+static void hub_tick(struct hub *h, uint64_t now_ms)
 {
     struct list_node *at, *tmp;
 
@@ -164,14 +206,10 @@ void hub_tick(struct hub *h, uint64_t now_ms)
         hub_conn_tick(CONTAINER_OF(at, struct hub_conn, link), now_ms);
 }
 
-void hub_free(struct hub **p)
+static void hub_free(struct hub *h)
 {
-    struct hub *h = *p;
     struct list_node *at, *tmp;
 
-    *p = NULL;
-    if (h == NULL)
-        return;
     h->stopping = true;
     LIST_FOREACH (at, tmp, &h->conns)
         beconn_close(CONTAINER_OF(at, struct hub_conn, link)->conn, NULL);
@@ -181,5 +219,41 @@ void hub_free(struct hub **p)
             channel_free(CONTAINER_OF(h->channels.buckets[i], struct channel, link));
     table_deinit(&h->channels);
     table_deinit(&h->subscriptions);
+    if (h->profile >= 0)
+        profile_unref(&h->up->env->profiles, (uint16_t)h->profile);
+    list_unlink(&h->link);
     free(h);
+}
+
+/* --- all of an upstream --- */
+
+static bool is_unused(const struct hub *h)
+{
+    return h->members == 0 && h->channels.count == 0 && list_empty(&h->conns) &&
+           h->told == h->known && list_empty(&h->settling) && !list_linked(&h->task.link);
+}
+
+void hubs_tick(struct upstream *u, uint64_t now_ms)
+{
+    struct list_node *at, *tmp;
+
+    LIST_FOREACH (at, tmp, &u->hubs) {
+        struct hub *h = CONTAINER_OF(at, struct hub, link);
+
+        hub_tick(h, now_ms);
+        if (is_unused(h))
+            hub_free(h);
+    }
+}
+
+void hubs_on_map(struct upstream *u)
+{
+    for (struct hub *h = hub_next(u, NULL); h != NULL; h = hub_next(u, h))
+        hub_on_map(h);
+}
+
+void hubs_free(struct upstream *u)
+{
+    while (!list_empty(&u->hubs))
+        hub_free(CONTAINER_OF(u->hubs.next, struct hub, link));
 }

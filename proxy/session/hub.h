@@ -1,6 +1,7 @@
 /*
- * hub.h - the channels that clients of one worker listen to on one upstream.
+ * hub.h - the channels that clients of one worker listen to on one upstream as one user.
  *
+ * Each user has a hub of its own, so that a server's ACL decides who may listen to what.
  * However many clients listen to a channel, the hub is subscribed to it once, on a connection of
  * its own to one server (session/hub_conn.h), and fans the messages out. A channel's place is the
  * owner of its slot, where PUBLISH of it goes as well: one publisher's messages keep their order.
@@ -12,11 +13,13 @@
  *
  * Each worker tells the others how many clients each of its channels has and where its place is: so
  * PUBLISH and PUBSUB can replace what the proxy adds to the servers' counts by its clients.
- * Layer: session. Thread: one worker. Owner: the upstream; a channel is freed when nobody uses it.
+ * Layer: session. Thread: one worker. Owner: the upstream; a channel is freed when nobody uses it,
+ * a hub when it has neither channels nor clients.
  */
 #ifndef SESSION_HUB_H
 #define SESSION_HUB_H
 
+#include "base/sha1.h"
 #include "base/table.h"
 #include "session/upstream.h"
 
@@ -76,7 +79,11 @@ struct channel {
 };
 
 struct hub {
+    struct list_node link; /* upstream's hubs */
     struct upstream *up;
+    char key[SHA1_HEX_LEN + 1]; /* of its user and password: the same in all workers */
+    int profile;                /* RESP3, of its connections; -1: no client of it was here yet */
+    uint32_t members;           /* struct subscriber of clients */
     struct backend_env backend; /* the worker's, with ops of our own */
     struct table channels;      /* struct channel.link: this worker's and those others told of */
     struct table subscriptions; /* struct subscription.link (session/subscriber.h) */
@@ -88,10 +95,15 @@ struct hub {
     bool stopping;
 };
 
-/* The hub of an upstream, created when it has none. */
-struct hub *hub_of(struct upstream *u);
-/* Closes its connections and frees it. After all clients are closed. */
-void hub_free(struct hub **h);
+/* The hub of a client's user, created when it has none. NULL: there are too many profiles. */
+struct hub *hub_of(struct client *c);
+/* The hub with this key, created when there is none. */
+struct hub *hub_of_key(struct upstream *u, const char *key);
+/* Closes the connections of all hubs of u and frees them. After all clients are closed. */
+void hubs_free(struct upstream *u);
+/* From the worker's tick, and when a new map was adopted: all hubs of u. */
+void hubs_tick(struct upstream *u, uint64_t now_ms);
+void hubs_on_map(struct upstream *u);
 
 struct channel *hub_find(const struct hub *h, enum channel_kind kind, const char *name, size_t len);
 /* The same, created when there is none. */
@@ -114,8 +126,6 @@ bool channel_is_leaving(const struct channel *ch);
 void hub_on_map(struct hub *h);
 /* Looks for missing places. */
 void hub_retry_lost(struct hub *h);
-/* From the worker's tick. */
-void hub_tick(struct hub *h, uint64_t now_ms);
 
 /* --- what a connection tells --- */
 
@@ -137,6 +147,9 @@ void hub_changed(struct channel *ch);
 void hub_tell(struct hub *h);
 /* op goes on (sub_op_settled) when all workers know what has changed so far. */
 void hub_settle(struct hub *h, struct sub_op *op);
+
+/* The next of u's hubs after h, the first after NULL; NULL at the end. */
+struct hub *hub_next(const struct upstream *u, const struct hub *h);
 
 /* Sums over all workers: clients of ch, and how many places of it the server `node` counts. */
 uint32_t channel_clients(const struct channel *ch);

@@ -35,7 +35,7 @@ struct hub_conn *hub_conn_to(struct hub *h, struct node *n)
         if (hc->node == n && !hc->conn->retired)
             return hc;
     }
-    conn = node_open_own(n, &h->backend, h->up->base_profile[1]);
+    conn = node_open_own(n, &h->backend, (uint16_t)h->profile);
     if (conn == NULL)
         return NULL;
     hc = xcalloc(1, sizeof(*hc));
@@ -287,6 +287,24 @@ static void on_stray(struct beconn *conn, const struct bereply *reply)
 
 /* --- life --- */
 
+/* The server does not let the hub's user in (any more): nor its clients, then. */
+static void on_refused(struct beconn *conn, const struct bereply *reply)
+{
+    struct hub_conn *hc = conn->user;
+    struct list_node waits;
+
+    list_init(&waits);
+    while (hc->head != NULL) {
+        struct hub_cmd cmd = pop(hc, &waits);
+
+        if (cmd.place != NULL && cmd.leave)
+            place_left(cmd.place);
+        else if (cmd.place != NULL)
+            place_refused(cmd.place, reply);
+    }
+    fences_lost(&waits);
+}
+
 static void on_ready(struct beconn *conn)
 {
     struct hub_conn *hc = conn->user;
@@ -352,4 +370,5 @@ const struct beconn_ops hub_conn_ops = {
     .stray = on_stray,
     .ready = on_ready,
     .closed = on_closed,
+    .refused = on_refused,
 };

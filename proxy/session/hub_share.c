@@ -11,6 +11,7 @@
 
 struct batch {
     size_t upstream;
+    char key[SHA1_HEX_LEN + 1]; /* of the hub */
     unsigned worker;
     uint64_t number;
     size_t len;
@@ -60,6 +61,7 @@ static struct batch *make_batch(struct hub *h)
     b = xmalloc(sizeof(*b) + len);
     *b = (struct batch){
         .upstream = h->up->index, .worker = h->up->env->worker, .number = ++h->told, .len = len};
+    memcpy(b->key, h->key, sizeof(b->key));
     to = b->bytes;
     while ((at = list_pop(&h->dirty)) != NULL) {
         struct channel *ch = CONTAINER_OF(at, struct channel, dirty_link);
@@ -97,7 +99,7 @@ static void apply_one(struct hub *h, unsigned worker, const struct told *t, cons
 
 static void apply(struct session_env *env, const struct batch *b)
 {
-    struct hub *h = hub_of(env->upstreams[b->upstream]);
+    struct hub *h = hub_of_key(env->upstreams[b->upstream], b->key);
 
     for (size_t at = 0; at < b->len;) {
         struct told t;
@@ -128,7 +130,7 @@ static void collect(struct gather *g, struct session_env *env)
 static void finish(struct gather *g, struct session_env *env)
 {
     const struct batch *b = g->data;
-    struct hub *h = hub_of(env->upstreams[b->upstream]);
+    struct hub *h = hub_of_key(env->upstreams[b->upstream], b->key);
 
     h->known = b->number;
     gather_free(g);

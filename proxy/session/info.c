@@ -68,6 +68,7 @@ static struct info_answer *answer_new(struct info_cache *cache, const struct cli
     a->up = c->up;
     a->listener = c->listener;
     a->profile = c->profile;
+    profile_ref(&cache->env->profiles, a->profile);
     a->wanted = *wanted;
     a->key_len = key_len;
     memcpy(a->key, key, key_len);
@@ -81,6 +82,7 @@ static struct info_answer *answer_new(struct info_cache *cache, const struct cli
 static void answer_free(struct info_answer *a)
 {
     a->cache->count--;
+    profile_unref(&a->cache->env->profiles, a->profile);
     list_unlink(&a->link);
     free(a->text);
     free(a);

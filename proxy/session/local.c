@@ -3,7 +3,9 @@
 #include "base/alloc.h"
 #include "resp/number.h"
 #include "resp/write.h"
+#include "session/acl.h"
 #include "session/error.h"
+#include "session/identity.h"
 #include "session/monitor.h"
 #include "session/pubsub.h"
 #include "session/subscriber.h"
@@ -31,8 +33,11 @@ static bool is_barrier(enum command_local l)
 enum dispatch_result local_dispatch(struct client *c, const struct command *cmd,
                                     const struct resp_request *r)
 {
+    enum dispatch_result stopped;
     struct chain out;
 
+    if (acl_stops(c, cmd, r, &stopped))
+        return stopped;
     if (is_barrier(cmd->local) && dispatch_barrier(c))
         return DISPATCH_WAIT;
     /* ECHO, PING: what would be stored behind requests under way has no other bound. */
@@ -63,14 +68,16 @@ void local_arity_error(const struct command *cmd, struct chain *out)
     resp_write_error(out, "ERR wrong number of arguments for '%s' command", cmd->name);
 }
 
-void local_set_proto(struct client *c, uint8_t proto)
+bool local_set_proto(struct client *c, uint8_t proto)
 {
-    int profile = upstream_profile(c->up, proto, c->env->profiles.profiles[c->profile].db);
+    int profile = identity_profile(c, proto, c->env->profiles.profiles[c->profile].db);
 
-    CHECK(profile >= 0); /* a database is selected for both dialects */
+    if (profile < 0)
+        return false;
     c->proto = proto;
-    c->profile = (uint16_t)profile;
+    identity_move(c, profile);
     subscriber_update_mode(c);
+    return true;
 }
 
 #define HANDLER(name)                                                                              \
@@ -108,8 +115,8 @@ HANDLER(RESET)
     UNUSED;
     subscriber_free(c);
     monitor_leave(c);
-    c->proto = 2;
-    c->profile = c->up->base_profile[0];
+    identity_end(c);
+    identity_begin(c);
     subscriber_update_mode(c);
     transaction_end(c);
     watch_release(c);

@@ -34,8 +34,8 @@ void local_arity_error(const struct command *cmd, struct chain *out);
 MUST_CHECK bool config_set_refuses(struct client *c, const struct command *cmd,
                                    const struct resp_request *r);
 
-/* The client's dialect: replies and its profile follow. */
-void local_set_proto(struct client *c, uint8_t proto);
+/* The client's dialect: replies and its profile follow. False: there are too many profiles. */
+MUST_CHECK bool local_set_proto(struct client *c, uint8_t proto);
 
 /* The client's database: false when there are too many profiles. */
 MUST_CHECK bool local_set_db(struct client *c, uint16_t db);

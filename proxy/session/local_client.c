@@ -7,6 +7,7 @@
 #include "resp/write.h"
 #include "session/client_list.h"
 #include "session/error.h"
+#include "session/identity.h"
 #include "session/local.h"
 
 #define HANDLER(name)                                                                              \
@@ -31,56 +32,50 @@ static void set_text(char **to, const char *p, uint32_t n)
 
 /* --- identity --- */
 
-/* Without looking at where they differ: the time says nothing about the secret. */
-static bool same_secret(const char *a, const char *b, size_t bn)
+static void auth_done(struct client *c, const struct auth_next *next, struct chain *out)
 {
-    size_t an = strlen(a);
-    unsigned char diff = an != bn;
-
-    for (size_t i = 0; i < bn; i++)
-        diff |= (unsigned char)(b[i] ^ a[an > 0 ? i % an : 0]);
-    return diff == 0;
+    (void)c;
+    (void)next;
+    resp_write_simple(out, "OK");
 }
 
-/* The credentials of the upstream are the ones a client may give; where servers need none, the
- * default user has none either. */
-static bool check_credentials(const struct client *c, const char *user, size_t user_len,
-                              const char *password, size_t password_len)
+/* A client of the default user that has no password gives one. */
+static bool asks_for_none(const struct client *c)
 {
-    const struct config_upstream *u = c->up->config;
-    const char *name = u->user != NULL ? u->user : "default";
+    const struct config_listener *l = &c->env->config->listeners[c->listener];
 
-    if (user_len != strlen(name) || memcmp(user, name, user_len) != 0)
-        return false;
-    return u->password == NULL || same_secret(u->password, password, password_len);
+    return l->auth == AUTH_NONE || (l->auth == AUTH_AUTO && c->up->config->password == NULL);
 }
 
 HANDLER(AUTH)
 {
-    const char *user = "default";
-    uint32_t user_len = 7, pw = 1;
+    const struct config_listener *l = &c->env->config->listeners[c->listener];
+    const char *configured = l->auth == AUTH_SERVERS ? NULL
+                             : l->password != NULL   ? l->user
+                                                     : c->up->config->user;
+    struct credentials who = {.user = configured != NULL ? configured : "default",
+                              .alone = r->argc == 2};
+    struct auth_next *next;
+    uint32_t pw = r->argc - 1;
 
-    UNUSED;
     if (r->argc > 3) {
         error_write(out, ERROR_SYNTAX);
         return;
     }
-    if (r->argc == 2 && c->up->config->password == NULL) {
+    if (r->argc == 2 && asks_for_none(c)) {
         error_write(out, ERROR_NO_PASSWORD);
         return;
     }
+    who.user_len = (uint32_t)strlen(who.user);
     if (r->argc == 3) {
-        user = resp_arg_ptr(r, 1);
-        user_len = resp_arg_len(r, 1);
-        pw = 2;
-    } else if (c->up->config->user != NULL) {
-        user = c->up->config->user;
-        user_len = (uint32_t)strlen(user);
+        who.user = resp_arg_ptr(r, 1);
+        who.user_len = resp_arg_len(r, 1);
     }
-    if (check_credentials(c, user, user_len, resp_arg_ptr(r, pw), resp_arg_len(r, pw)))
-        resp_write_simple(out, "OK");
-    else
-        error_write(out, ERROR_WRONGPASS);
+    who.password = resp_arg_ptr(r, pw);
+    who.password_len = resp_arg_len(r, pw);
+    next = xcalloc(1, sizeof(*next));
+    next->done = auth_done;
+    identity_auth(c, cmd, &who, &next, out);
 }
 
 /* --- HELLO --- */
@@ -132,11 +127,41 @@ static bool hello_options(const struct resp_request *r, struct hello *h, struct 
     return true;
 }
 
+/* Who it is is known: the rest of the command. */
+static void hello_done(struct client *c, const struct auth_next *next, struct chain *out)
+{
+    if (next->named && !valid_name(next->name, next->name_len)) {
+        error_write(out, ERROR_NAME_CHARS);
+        return;
+    }
+    if (!local_set_proto(c, next->proto)) {
+        error_write(out, ERROR_PROFILES);
+        return;
+    }
+    if (next->named)
+        set_text(&client_extra(c)->name, next->name, next->name_len);
+    hello_reply(c, out);
+}
+
+static struct auth_next *hello_next(const struct resp_request *r, const struct hello *h)
+{
+    uint32_t n = h->name != 0 ? resp_arg_len(r, h->name) : 0;
+    struct auth_next *next = xcalloc(1, sizeof(*next) + n);
+
+    next->done = hello_done;
+    next->proto = (uint8_t)h->proto;
+    next->named = h->name != 0;
+    next->name_len = n;
+    if (n > 0)
+        memcpy(next->name, resp_arg_ptr(r, h->name), n);
+    return next;
+}
+
 HANDLER(HELLO)
 {
     struct hello h = {.proto = c->proto};
+    struct auth_next *next;
 
-    UNUSED;
     if (r->argc > 1 && !resp_arg_int(r, 1, &h.proto)) {
         resp_write_error(out, "ERR Protocol version is not an integer or out of range");
         return;
@@ -147,21 +172,21 @@ HANDLER(HELLO)
     }
     if (!hello_options(r, &h, out))
         return;
-    if (h.user != 0 &&
-        !check_credentials(c, resp_arg_ptr(r, h.user), resp_arg_len(r, h.user),
-                           resp_arg_ptr(r, h.user + 1), resp_arg_len(r, h.user + 1))) {
-        error_write(out, ERROR_WRONGPASS);
+    next = hello_next(r, &h);
+    if (h.user != 0) {
+        struct credentials who = {.user = resp_arg_ptr(r, h.user),
+                                  .user_len = resp_arg_len(r, h.user),
+                                  .password = resp_arg_ptr(r, h.user + 1),
+                                  .password_len = resp_arg_len(r, h.user + 1)};
+
+        identity_auth(c, cmd, &who, &next, out);
         return;
     }
-    if (h.name != 0) {
-        if (!valid_name(resp_arg_ptr(r, h.name), resp_arg_len(r, h.name))) {
-            error_write(out, ERROR_NAME_CHARS);
-            return;
-        }
-        set_text(&client_extra(c)->name, resp_arg_ptr(r, h.name), resp_arg_len(r, h.name));
-    }
-    local_set_proto(c, (uint8_t)h.proto);
-    hello_reply(c, out);
+    if (c->anonymous)
+        error_write(out, ERROR_NOAUTH_HELLO);
+    else
+        hello_done(c, next, out);
+    free(next);
 }
 
 /* --- CLIENT --- */

@@ -5,6 +5,7 @@
 
 #include "base/crc16.h"
 #include "resp/write.h"
+#include "session/error.h"
 #include "session/forward.h"
 #include "session/local.h"
 #include "session/subscriber.h"
@@ -12,7 +13,7 @@
 #define HANDLER(name)                                                                              \
     void local_##name(struct client *c, const struct command *cmd, const struct resp_request *r,   \
                       struct chain *out)
-#define UNUSED (void)c, (void)cmd, (void)r, (void)out
+#define UNUSED (void)c, (void)cmd, (void)r
 
 /* The family's own commands may follow each other: their answers come in order by themselves. */
 static bool is_subscription(enum command_local l)
@@ -83,11 +84,22 @@ static void write_confirmation(struct sub_op *op, enum channel_kind kind, const 
     resp_write_int(out, subscriber_count(op->sub, kind));
 }
 
-static void subscribe(struct client *c, const struct command *cmd, const struct resp_request *r,
-                      enum channel_kind kind)
+static struct sub_op *begin(struct client *c, const struct command *cmd, struct chain *out)
 {
     struct sub_op *op = sub_op_begin(c, cmd);
 
+    if (op == NULL)
+        error_write(out, ERROR_PROFILES);
+    return op;
+}
+
+static void subscribe(struct client *c, const struct command *cmd, const struct resp_request *r,
+                      enum channel_kind kind, struct chain *out)
+{
+    struct sub_op *op = begin(c, cmd, out);
+
+    if (op == NULL)
+        return;
     for (uint32_t i = 1; i < r->argc; i++) {
         subscriber_join(op, kind, resp_arg_ptr(r, i), resp_arg_len(r, i));
         write_confirmation(op, kind, cmd->name, resp_arg_ptr(r, i), resp_arg_len(r, i));
@@ -114,10 +126,12 @@ static void unsubscribe_all(struct sub_op *op, enum channel_kind kind, const cha
 }
 
 static void unsubscribe(struct client *c, const struct command *cmd, const struct resp_request *r,
-                        enum channel_kind kind)
+                        enum channel_kind kind, struct chain *out)
 {
-    struct sub_op *op = sub_op_begin(c, cmd);
+    struct sub_op *op = begin(c, cmd, out);
 
+    if (op == NULL)
+        return;
     if (r->argc == 1)
         unsubscribe_all(op, kind, cmd->name);
     for (uint32_t i = 1; i < r->argc; i++) {
@@ -130,35 +144,35 @@ static void unsubscribe(struct client *c, const struct command *cmd, const struc
 HANDLER(SUBSCRIBE)
 {
     UNUSED;
-    subscribe(c, cmd, r, CHANNEL_PLAIN);
+    subscribe(c, cmd, r, CHANNEL_PLAIN, out);
 }
 
 HANDLER(PSUBSCRIBE)
 {
     UNUSED;
-    subscribe(c, cmd, r, CHANNEL_PATTERN);
+    subscribe(c, cmd, r, CHANNEL_PATTERN, out);
 }
 
 HANDLER(SSUBSCRIBE)
 {
     UNUSED;
-    subscribe(c, cmd, r, CHANNEL_SHARD);
+    subscribe(c, cmd, r, CHANNEL_SHARD, out);
 }
 
 HANDLER(UNSUBSCRIBE)
 {
     UNUSED;
-    unsubscribe(c, cmd, r, CHANNEL_PLAIN);
+    unsubscribe(c, cmd, r, CHANNEL_PLAIN, out);
 }
 
 HANDLER(PUNSUBSCRIBE)
 {
     UNUSED;
-    unsubscribe(c, cmd, r, CHANNEL_PATTERN);
+    unsubscribe(c, cmd, r, CHANNEL_PATTERN, out);
 }
 
 HANDLER(SUNSUBSCRIBE)
 {
     UNUSED;
-    unsubscribe(c, cmd, r, CHANNEL_SHARD);
+    unsubscribe(c, cmd, r, CHANNEL_SHARD, out);
 }

@@ -111,8 +111,8 @@ static void publish_finish(struct client *c, struct request *parent, struct chai
         return;
     if (!resp_parse_int(head.data, head.len, &n))
         n = 0;
-    if (c->up->hub != NULL)
-        n += difference(c->up->hub, parent->scatter->data, node_of(part));
+    for (const struct hub *h = hub_next(c->up, NULL); h != NULL; h = hub_next(c->up, h))
+        n += difference(h, parent->scatter->data, node_of(part));
     resp_write_int(out, MAX(n, 0));
 }
 
@@ -187,7 +187,7 @@ static void found_free(struct found_set *set)
 /* The proxy's own: a client's subscription counts even while its server is away. */
 static void add_own(struct found_set *set, const struct hub *h, const struct asked *a)
 {
-    for (size_t i = 0; h != NULL && i < h->channels.size; i++)
+    for (size_t i = 0; i < h->channels.size; i++)
         for (struct table_node *n = h->channels.buckets[i]; n != NULL; n = n->next) {
             const struct channel *ch = CONTAINER_OF(n, struct channel, link);
 
@@ -218,15 +218,43 @@ static void channels_finish(struct client *c, struct request *parent, struct cha
             found_free(&set);
             return;
         }
-    add_own(&set, c->up->hub, parent->scatter->data);
+    for (const struct hub *h = hub_next(c->up, NULL); h != NULL; h = hub_next(c->up, h))
+        add_own(&set, h, parent->scatter->data);
     resp_write_array(out, set.table.count);
     for (struct found *f = set.first; f != NULL; f = f->next)
         resp_write_bulk(out, f->name, f->len);
     found_free(&set);
 }
 
+/* What all hubs have of a channel: clients, and places at a server. */
+static int64_t own_clients(const struct upstream *u, enum channel_kind kind,
+                           const struct resp_item *name)
+{
+    int64_t sum = 0;
+
+    for (const struct hub *h = hub_next(u, NULL); h != NULL; h = hub_next(u, h)) {
+        const struct channel *ch = hub_find(h, kind, name->data, name->len);
+
+        sum += ch != NULL ? channel_clients(ch) : 0;
+    }
+    return sum;
+}
+
+static int64_t own_places(const struct upstream *u, enum channel_kind kind,
+                          const struct resp_item *name, uint64_t node)
+{
+    int64_t sum = 0;
+
+    for (const struct hub *h = hub_next(u, NULL); h != NULL; h = hub_next(u, h)) {
+        const struct channel *ch = hub_find(h, kind, name->data, name->len);
+
+        sum += ch != NULL ? channel_places(ch, node) : 0;
+    }
+    return sum;
+}
+
 /* One part's counts, less the hubs' own, are added to sums. */
-static bool add_counts(const struct hub *h, const struct request *part, enum channel_kind kind,
+static bool add_counts(const struct upstream *u, const struct request *part, enum channel_kind kind,
                        int64_t *sums, int64_t count, struct chain *out)
 {
     struct resp_item head = {0}, name, number;
@@ -235,14 +263,12 @@ static bool add_counts(const struct hub *h, const struct request *part, enum cha
     if (!open_reply(part, '*', &p, &end, &head, out))
         return false;
     for (int64_t i = 0; i < count && i < head.count / 2; i++) {
-        const struct channel *ch;
         int64_t n;
 
         if (!resp_next(&p, end, &name) || !resp_next(&p, end, &number) ||
             !resp_parse_int(number.data, number.len, &n))
             break;
-        ch = h != NULL ? hub_find(h, kind, name.data, name.len) : NULL;
-        sums[i] += n - (ch != NULL ? channel_places(ch, node_of(part)) : 0);
+        sums[i] += n - own_places(u, kind, &name, node_of(part));
     }
     return true;
 }
@@ -251,7 +277,6 @@ static void numsub_finish(struct client *c, struct request *parent, struct chain
 {
     const struct asked *a = parent->scatter->data;
     const struct request *first = parent->scatter->parts;
-    const struct hub *h = c->up->hub;
     struct resp_item head = {0}, name, number;
     const char *p, *end;
     int64_t count, *sums;
@@ -261,15 +286,14 @@ static void numsub_finish(struct client *c, struct request *parent, struct chain
     count = head.count / 2;
     sums = xcalloc((size_t)count + 1, sizeof(*sums));
     for (const struct request *q = first; q != NULL; q = q->next)
-        if (!is_second(parent, q) && !add_counts(h, q, a->kind, sums, count, out)) {
+        if (!is_second(parent, q) && !add_counts(c->up, q, a->kind, sums, count, out)) {
             free(sums);
             return;
         }
     resp_write_array(out, (size_t)count * 2);
     for (int64_t i = 0; i < count && resp_next(&p, end, &name) && resp_next(&p, end, &number);
          i++) {
-        const struct channel *ch = h != NULL ? hub_find(h, a->kind, name.data, name.len) : NULL;
-        int64_t own = ch != NULL ? channel_clients(ch) : 0;
+        int64_t own = own_clients(c->up, a->kind, &name);
 
         resp_write_bulk(out, name.data, name.len);
         resp_write_int(out, MAX(sums[i], 0) + own);
@@ -278,21 +302,38 @@ static void numsub_finish(struct client *c, struct request *parent, struct chain
 }
 
 /* A server counts a pattern once, whoever listens to it. */
-static int64_t own_patterns(const struct hub *h, uint64_t node)
+static bool is_at(const struct channel *ch, uint64_t node)
+{
+    return node != HUB_NOWHERE ? channel_places(ch, node) > 0 : channel_clients(ch) > 0;
+}
+
+/* True when a hub before h has it as well. */
+static bool was_counted(const struct hub *h, const struct channel *ch, uint64_t node)
+{
+    for (const struct hub *g = hub_next(h->up, NULL); g != h; g = hub_next(h->up, g)) {
+        const struct channel *same = hub_find(g, CHANNEL_PATTERN, ch->name, ch->len);
+
+        if (same != NULL && is_at(same, node))
+            return true;
+    }
+    return false;
+}
+
+static int64_t own_patterns(const struct upstream *u, uint64_t node)
 {
     int64_t n = 0;
 
-    for (struct list_node *at = h->patterns.next; at != &h->patterns; at = at->next) {
-        const struct channel *ch = CONTAINER_OF(at, struct channel, pattern_link);
+    for (const struct hub *h = hub_next(u, NULL); h != NULL; h = hub_next(u, h))
+        for (struct list_node *at = h->patterns.next; at != &h->patterns; at = at->next) {
+            const struct channel *ch = CONTAINER_OF(at, struct channel, pattern_link);
 
-        n += node != HUB_NOWHERE ? channel_places(ch, node) > 0 : channel_clients(ch) > 0;
-    }
+            n += is_at(ch, node) && !was_counted(h, ch, node);
+        }
     return n;
 }
 
 static void numpat_finish(struct client *c, struct request *parent, struct chain *out)
 {
-    const struct hub *h = c->up->hub;
     struct resp_item head = {0};
     const char *p, *end;
     int64_t sum = 0, n;
@@ -303,9 +344,9 @@ static void numpat_finish(struct client *c, struct request *parent, struct chain
         if (!open_reply(q, ':', &p, &end, &head, out))
             return;
         if (resp_parse_int(head.data, head.len, &n))
-            sum += MAX(n - (h != NULL ? own_patterns(h, node_of(q)) : 0), 0);
+            sum += MAX(n - own_patterns(c->up, node_of(q)), 0);
     }
-    resp_write_int(out, sum + (h != NULL ? own_patterns(h, HUB_NOWHERE) : 0));
+    resp_write_int(out, sum + own_patterns(c->up, HUB_NOWHERE));
 }
 
 /* "shardchannels" and "shardnumsub" are about sharded channels. */

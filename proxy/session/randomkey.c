@@ -6,6 +6,7 @@
 #include "resp/number.h"
 #include "resp/write.h"
 #include "session/error.h"
+#include "session/identity.h"
 #include "session/local.h"
 #include "session/merge.h"
 
@@ -145,6 +146,7 @@ void local_RANDOMKEY(struct client *c, const struct command *cmd, const struct r
     (void)r;
     (void)out;
     parent->scatter->drop = draw_drop;
+    identity_borrow(c, cmd, parent->scatter);
     scatter_add_masters(c, parent, dbsize, sizeof(dbsize) - 1);
     scatter_close(c, parent);
 }

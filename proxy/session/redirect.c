@@ -210,7 +210,7 @@ enum verdict {
 static enum verdict outage_verdict(struct client *c, struct node *n, uint64_t now)
 {
     const struct config_backend *limits = &c->env->config->backend;
-    const struct beconn *conn = n->shared[c->profile];
+    const struct beconn *conn = node_shared_now(n, c->profile);
 
     if (!n->held && now >= n->retry_at_ms && (conn == NULL || conn->state == BECONN_READY))
         return SENT;

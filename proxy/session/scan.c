@@ -5,6 +5,7 @@
 #include "base/alloc.h"
 #include "base/crc16.h"
 #include "session/error.h"
+#include "session/identity.h"
 #include "session/local.h"
 
 #define DEFAULT_COUNT 10
@@ -262,6 +263,7 @@ void local_SCAN(struct client *c, const struct command *cmd, const struct resp_r
     memcpy(sc->bytes, r->base, r->len);
     sc->parent = scatter_open(c, cmd, on_answered, sc);
     sc->parent->scatter->answered_by = answered_by;
+    identity_borrow(c, cmd, sc->parent->scatter);
     client_hold(c, HOLD_BARRIER); /* what comes behind must not overtake its later rounds */
     begin(sc);
     scatter_close(c, sc->parent);

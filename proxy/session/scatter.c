@@ -5,6 +5,7 @@
 #include "resp/number.h"
 #include "session/blocking.h"
 #include "session/forward.h"
+#include "session/identity.h"
 #include "session/long_reply.h"
 #include "session/merge.h"
 #include "session/redirect.h"
@@ -13,7 +14,7 @@ static struct scatter *scatter_new(uint32_t keys, scatter_finish_fn *finish)
 {
     struct scatter *s = xmalloc(sizeof(*s) + keys * sizeof(s->order[0]));
 
-    *s = (struct scatter){.finish = finish, .pending = 1, .keys = keys};
+    *s = (struct scatter){.finish = finish, .pending = 1, .keys = keys, .home = -1};
     s->tail = &s->parts;
     return s;
 }
@@ -26,6 +27,8 @@ static void scatter_free(struct session_env *env, struct scatter *s)
         s->parts = p->next;
         request_free(env, p);
     }
+    if (s->home >= 0)
+        profile_unref(&env->profiles, (uint16_t)s->home);
     if (s->drop != NULL)
         s->drop(s->data);
     else
@@ -59,6 +62,7 @@ static void finish(struct client *c, struct request *parent)
     chain_init(&out);
     s->finish(c, parent, &out);
     if (parent->state == REQUEST_PARTS && parent->scatter == s && s->pending == 0) {
+        identity_return(c, s);
         /* While others are refused the keys it has run with are compared with theirs. */
         if (UNLIKELY(c->refused > 0) && c->head != parent && s->finish == merge_finish) {
             parent->keeps_parts = 1;

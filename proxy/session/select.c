@@ -10,6 +10,7 @@
 #include "resp/reply.h"
 #include "resp/write.h"
 #include "session/error.h"
+#include "session/identity.h"
 #include "session/local.h"
 #include "session/scatter.h"
 
@@ -31,14 +32,13 @@ static int64_t read_databases(const struct request *part)
     return n;
 }
 
-/* Both dialects' profiles, so that a later HELLO cannot fail for want of one. */
 bool local_set_db(struct client *c, uint16_t db)
 {
-    int own = upstream_profile(c->up, c->proto, db);
+    int profile = identity_profile(c, c->proto, db);
 
-    if (own < 0 || upstream_profile(c->up, c->proto == 2 ? 3 : 2, db) < 0)
+    if (profile < 0)
         return false;
-    c->profile = (uint16_t)own;
+    identity_move(c, profile);
     return true;
 }
 
@@ -56,6 +56,7 @@ static void on_answered(struct client *c, struct request *parent, struct chain *
     uint16_t db = *(const uint16_t *)parent->scatter->data;
     int64_t databases = read_databases(config);
 
+    identity_return(c, parent->scatter);
     if (databases > 0 && db >= databases)
         error_write(out, ERROR_DB_RANGE);
     else if (databases > 0 || *request_reply(script) == '+')
@@ -74,6 +75,7 @@ static void ask_server(struct client *c, const struct command *cmd, uint16_t db)
 
     *data = db;
     parent = scatter_open(c, cmd, on_answered, data);
+    identity_borrow(c, cmd, parent->scatter);
     client_hold(c, HOLD_BARRIER); /* what comes behind goes to the other database */
     scatter_add(c, parent, 0, ask_config, sizeof(ask_config) - 1);
     scatter_add(c, parent, 0, text, (uint32_t)n);

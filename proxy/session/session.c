@@ -2,9 +2,11 @@
 
 #include "base/alloc.h"
 #include "base/log.h"
+#include "session/acl.h"
 #include "session/blocking.h"
 #include "session/client_pause.h"
 #include "session/forward.h"
+#include "session/identity.h"
 #include "session/info.h"
 #include "session/long_reply.h"
 #include "session/redirect.h"
@@ -32,6 +34,7 @@ static void backend_env_init(struct session_env *env)
         .retry_max_ms = cb->retry_max_ms,
         .max_leased = cb->max_leased,
         .retry_budget = cb->retry_budget,
+        .max_profiles = cb->max_profiles,
         .large_reply = cb->large_reply,
         .max_whole_reply = MIN(env->config->client.output_max, WHOLE_REPLY_MAX),
         .random = env->start_ms * 2654435761u + env->worker * 40503u + (uintptr_t)env + 1,
@@ -52,8 +55,10 @@ void session_env_init(struct session_env *env)
     env->parser = resp_parser_new(&env->limits);
     env->reparser = resp_parser_new(&env->limits);
     env->info = info_cache_new(env);
+    env->acl = acl_cache_new(env);
     env->scripts = scripts_new(env->config->scripts_max_bytes);
     backend_env_init(env);
+    identity_env_init(env);
     env->upstream_count = env->config->upstream_count;
     env->upstreams = xcalloc(env->upstream_count, sizeof(*env->upstreams));
     for (size_t i = 0; i < env->upstream_count; i++)
@@ -65,6 +70,7 @@ void session_env_deinit(struct session_env *env)
     session_close_all(env);
     client_pause_end(env);
     info_cache_free(&env->info);
+    acl_cache_free(&env->acl);
     scripts_free(&env->scripts);
     for (size_t i = 0; i < env->upstream_count; i++)
         upstream_free(&env->upstreams[i]);

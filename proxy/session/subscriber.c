@@ -8,12 +8,17 @@ struct subscriber *subscriber_of(struct client *c)
 {
     struct client_extra *x = client_extra(c);
     struct subscriber *s = x->subscriber;
+    struct hub *h;
 
     if (s != NULL)
         return s;
+    h = hub_of(c);
+    if (h == NULL)
+        return NULL;
     s = x->subscriber = xcalloc(1, sizeof(*s));
     s->client = c;
-    s->hub = hub_of(c->up);
+    s->hub = h;
+    h->members++;
     for (int k = 0; k < CHANNEL_KINDS; k++)
         list_init(&s->subscriptions[k]);
     list_init(&s->ops);
@@ -127,9 +132,13 @@ void subscriber_leave(struct sub_op *op, enum channel_kind kind, const char *nam
 struct sub_op *sub_op_begin(struct client *c, const struct command *cmd)
 {
     struct subscriber *s = subscriber_of(c);
-    struct sub_op *op = xcalloc(1, sizeof(*op));
-    struct request *r = request_new(c->env, c, cmd);
+    struct sub_op *op;
+    struct request *r;
 
+    if (s == NULL)
+        return NULL;
+    op = xcalloc(1, sizeof(*op));
+    r = request_new(c->env, c, cmd);
     op->sub = s;
     op->open = true;
     list_init(&op->of_hub);
@@ -280,6 +289,7 @@ void subscriber_free(struct client *c)
         while ((at = list_pop(&s->subscriptions[k])) != NULL)
             drop(CONTAINER_OF(at, struct subscription, of_client));
     chain_clear(&s->stash);
+    s->hub->members--;
     free(s);
 }
 

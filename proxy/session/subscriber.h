@@ -52,12 +52,13 @@ struct subscriber {
     struct chain stash; /* messages that came within a long reply */
 };
 
-/* The client's set, created when it has none. */
+/* The client's set, created when it has none. NULL: there are too many profiles. */
 struct subscriber *subscriber_of(struct client *c);
 /* The client closes, or RESET: it listens to nothing any more. */
 void subscriber_free(struct client *c);
 
-/* Begins and ends the composing of an answer to `cmd`; the op may be gone after the end. */
+/* Begins and ends the composing of an answer to `cmd`; the op may be gone after the end. NULL:
+ * there are too many profiles. */
 struct sub_op *sub_op_begin(struct client *c, const struct command *cmd);
 void sub_op_end(struct sub_op *op);
 

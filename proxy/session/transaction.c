@@ -264,8 +264,7 @@ static enum dispatch_result execute(struct client *c, const struct command *cmd)
         watched = watch_connection(c, &asking);
         if (watched == NULL)
             return conflict(c, cmd);
-        if (transaction_is_forbidden(c, watched->node) ||
-            watched->node->multi != NODE_MULTI_ALLOWED)
+        if (transaction_is_forbidden(c, watched->node) || watched->multi_refused)
             return abort_with(c, cmd, ERROR_NO_MULTI);
     }
     finish_block(c, t);

@@ -45,7 +45,7 @@ uint16_t transaction_replies(const struct request *r);
 void transaction_sent(struct request *r);
 
 /* An error before EXEC's reply: EXEC will fail because of the first one. */
-void transaction_early_error(struct request *r, struct node *n, const struct bereply *reply);
+void transaction_early_error(struct request *r, struct beconn *conn, const struct bereply *reply);
 
 /* SCRIPT LOADs that are sent before its block; NULL: none. */
 const struct block *transaction_loads(const struct request *r);

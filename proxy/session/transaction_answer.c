@@ -88,7 +88,7 @@ static bool is_forbidden(const struct bereply *reply)
     return starts_with(reply, "-NOPERM ") || starts_with(reply, "-ERR unknown command");
 }
 
-void transaction_early_error(struct request *r, struct node *n, const struct bereply *reply)
+void transaction_early_error(struct request *r, struct beconn *conn, const struct bereply *reply)
 {
     struct transaction *t = r->data;
     uint32_t behind_multi = transaction_inner(t) + 1;
@@ -96,7 +96,8 @@ void transaction_early_error(struct request *r, struct node *n, const struct ber
     if (r->be.replies > behind_multi) /* what precedes MULTI decides nothing */
         return;
     if (r->be.replies == behind_multi && is_forbidden(reply)) {
-        node_multi_refused(n); /* until now it was not: what follows runs without a transaction */
+        beconn_multi_refused(
+            conn); /* until now it was not: what follows runs without a transaction */
         t->ran_singly = true;
     }
     if (t->early_error != NULL)

@@ -148,16 +148,13 @@ const char *transaction_join(struct client *c, struct transaction *t, const stru
 
 bool transaction_is_forbidden(struct client *c, struct node *n)
 {
-    struct beconn *conn = n->shared[c->profile];
+    struct beconn *conn = node_shared_now(n, c->profile);
 
-    if (LIKELY(n->multi != NODE_MULTI_REFUSED))
+    if (LIKELY(conn == NULL || !conn->multi_refused))
         return false;
-    if (clock_ms() - n->multi_ms < FORBIDDEN_MS)
+    if (clock_ms() - conn->multi_ms < FORBIDDEN_MS)
         return true;
-    n->multi = NODE_MULTI_UNKNOWN;
-    if (conn != NULL) {
-        node_retire(conn);
-        upstream_route_changed(c->up, n);
-    }
+    node_retire(conn);
+    upstream_route_changed(c->up, n);
     return false;
 }

@@ -10,17 +10,13 @@
 /* A node that no map names keeps its connections so long, for answers under way and late ASKs. */
 #define SWEEP_MS 1000
 
-int upstream_profile(struct upstream *u, uint8_t proto, uint16_t db)
-{
-    struct profile p = {
-        .proto = proto, .db = db, .user = u->config->user, .password = u->config->password};
-
-    return profile_find(&u->env->profiles, &p);
-}
-
 static uint16_t base_profile(struct upstream *u, uint8_t proto)
 {
-    int i = upstream_profile(u, proto, 0);
+    struct profile p = {.proto = proto,
+                        .guest = u->config->password == NULL,
+                        .user = u->config->user,
+                        .password = u->config->password};
+    int i = profile_find(&u->env->profiles, &p);
 
     CHECK(i >= 0);
     return (uint16_t)i;
@@ -37,10 +33,12 @@ struct upstream *upstream_new(struct session_env *env, size_t index)
     u->map = slotmap_new();
     u->map->sharded = !u->single;
     list_init(&u->nodes);
+    list_init(&u->hubs);
     u->numbered = xcalloc(1, sizeof(struct node *));
     u->number_count = 1;
     u->base_profile[0] = base_profile(u, 2);
     u->base_profile[1] = base_profile(u, 3);
+    u->guests_vary = u->guests_refused = u->config->password != NULL;
     return u;
 }
 
@@ -50,7 +48,7 @@ void upstream_free(struct upstream **p)
     struct list_node *at, *tmp;
 
     *p = NULL;
-    hub_free(&u->hub);
+    hubs_free(u);
     monitor_hub_free(&u->monitors);
     waits_free(&u->waits);
     LIST_FOREACH (at, tmp, &u->nodes) {
@@ -267,8 +265,7 @@ void upstream_adopt(struct upstream *u, struct slotmap *m)
     free(old_nodes);
     slotmap_unref(&old);
     u->sweep_ms = u->env->loop->now_ms + SWEEP_MS;
-    if (u->hub != NULL)
-        hub_on_map(u->hub);
+    hubs_on_map(u);
     get_known(u);
     if (u->monitors != NULL)
         monitor_hub_on_map(u->monitors);
@@ -313,8 +310,7 @@ void upstream_tick(struct upstream *u, uint64_t now_ms)
     LIST_FOREACH (at, tmp, &u->nodes)
         tick_node(u, CONTAINER_OF(at, struct node, link), now_ms);
     get_known(u);
-    if (u->hub != NULL)
-        hub_tick(u->hub, now_ms);
+    hubs_tick(u, now_ms);
     if (u->monitors != NULL)
         monitor_hub_tick(u->monitors, now_ms);
     if (u->waits != NULL)

@@ -24,14 +24,17 @@ struct upstream {
     bool known;  /* a server has said its version */
     uint32_t epoch;
     uint16_t base_profile[2]; /* RESP2 and RESP3 with the configured credentials */
+    bool guests_vary;         /* not everybody is let in without AUTH, or not always */
+    bool guests_refused;      /* not now, as far as is known ... */
+    uint64_t guests_ms;       /* ... since then */
     struct node **numbered;   /* by node.number; the first is NULL, for slots nobody claims */
     uint32_t number_count;
     uint16_t route[SLOT_COUNT];       /* numbers, and not pointers: it stays in the near caches */
     uint32_t slot_epoch[SLOT_COUNT];  /* when the route last changed */
     uint8_t unstable[SLOT_COUNT / 8]; /* has answered ASK or TRYAGAIN, or the map says so */
     struct learnt *learnt;            /* commands beyond the table; NULL: not told yet */
-    struct hub *hub;     /* NULL until a channel is listened to, here or in another worker */
-    struct waits *waits; /* NULL until a client asks for WAIT */
+    struct list_node hubs; /* struct hub.link: of users that listen, here or in another worker */
+    struct waits *waits;   /* NULL until a client asks for WAIT */
     struct monitor_hub *monitors; /* NULL until a client asks for MONITOR */
     uint64_t sweep_ms;            /* nodes that no map names are closed after this */
 };
@@ -67,10 +70,6 @@ static inline void upstream_set_unstable(struct upstream *u, uint16_t slot)
 {
     u->unstable[slot >> 3] |= (uint8_t)(1u << (slot & 7));
 }
-
-/* The profile with the configured credentials, this dialect and database; -1 when there are too
- * many profiles. */
-MUST_CHECK int upstream_profile(struct upstream *u, uint8_t proto, uint16_t db);
 
 /* The master of a keyless command: the same for one seed (a client's id) while the map lasts. NULL
  * when there is none. */

@@ -137,6 +137,9 @@ static void test_options(void)
     CU_ASSERT_STRING_EQUAL(config->listeners[1].address.host, "/run/k.sock");
     CU_ASSERT_EQUAL(config->listeners[0].pretend, PRETEND_CLUSTER);
     CU_ASSERT_EQUAL(config->listeners[1].pretend, PRETEND_CLUSTER);
+    CU_ASSERT_EQUAL(config->listeners[1].auth, AUTH_SERVERS);
+    CU_ASSERT_EQUAL(run("--auth none h:1"), ARGS_RUN);
+    CU_ASSERT_EQUAL(config->listeners[0].auth, AUTH_NONE);
     CU_ASSERT_EQUAL(run("--pretend cluster h:1"), ARGS_RUN);
     CU_ASSERT_EQUAL(config->listeners[0].address.port, 7600);
     CU_ASSERT_EQUAL(config->listeners[0].pretend, PRETEND_CLUSTER);

@@ -302,6 +302,8 @@ static void test_password_file(void)
     CU_ASSERT_PTR_NOT_NULL(strstr(err, "cannot be read: No such file or directory"));
     refused("upstreams: {a: {cluster: [h:1], password: x, password_file: ''}}",
             "f.yaml:1: upstreams.a.password: password_file is given too; expected one of them");
+    refused("listeners: [{address: h:1, password: x, password_file: ''}]",
+            "f.yaml:1: listeners[0].password: password_file is given too; expected one of them");
 }
 
 static void unfit(const char *text, const char *message)
@@ -340,6 +342,54 @@ static void test_finish(void)
     unfit("upstreams: {a: {cluster: [h:1], user: u}}",
           "upstreams.a.user: a user needs a password; expected password, password_file or the "
           "environment variable KEYWAY_PASSWORD");
+}
+
+/* The mode that a listener ends up with. */
+static enum config_auth finished(const char *listener, const char *upstream)
+{
+    char text[512];
+    struct config *c;
+    enum config_auth auth;
+
+    snprintf(text, sizeof(text),
+             "listeners: [{address: 127.0.0.1:1%s}]\nupstreams: {a: {cluster: [h:1]%s}}", listener,
+             upstream);
+    c = load(text);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(c);
+    CU_ASSERT_TRUE(config_finish(c, err, sizeof(err)));
+    auth = c->listeners[0].auth;
+    config_free(&c);
+    return auth;
+}
+
+static void test_auth(void)
+{
+    static const char open_to_all[] =
+        "listeners[0].auth: whoever reaches 0.0.0.0 would use the upstream's password without "
+        "knowing it; expected auth: servers or proxy, a local address, or protected: no";
+
+    CU_ASSERT_EQUAL(finished("", ""), AUTH_SERVERS);
+    CU_ASSERT_EQUAL(finished("", ", password: x"), AUTH_AUTO);
+    CU_ASSERT_EQUAL(finished(", password: y", ", password: x"), AUTH_PROXY);
+    CU_ASSERT_EQUAL(finished(", password: y, user: u", ""), AUTH_PROXY);
+    CU_ASSERT_EQUAL(finished(", auth: proxy", ", password: x"), AUTH_PROXY);
+    CU_ASSERT_EQUAL(finished(", auth: servers", ", password: x"), AUTH_SERVERS);
+    CU_ASSERT_EQUAL(finished(", auth: none", ", password: x"), AUTH_NONE);
+    unfit("listeners: [{address: 0.0.0.0:1}]\nupstreams: {a: {cluster: [h:1], password: x}}",
+          open_to_all);
+    unfit("listeners: [{address: 0.0.0.0:1, auth: none}]\n"
+          "upstreams: {a: {cluster: [h:1], password: x}}",
+          open_to_all);
+    unfit("listeners: [{address: h:1, auth: proxy}]\nupstreams: {a: {cluster: [h:1]}}",
+          "listeners[0].auth: proxy needs a password to check; expected password or password_file "
+          "of the listener, or of its upstream");
+    unfit(
+        "listeners: [{address: h:1, user: u}]\nupstreams: {a: {cluster: [h:1]}}",
+        "listeners[0].user: goes with auth: proxy and a password only; expected both, or neither");
+    unfit("listeners: [{address: h:1, auth: servers, password: u}]\n"
+          "upstreams: {a: {cluster: [h:1]}}",
+          "listeners[0].password: goes with auth: proxy and a password only; expected both, or "
+          "neither");
 }
 
 /* The file that describes every key has every key, and no other value than the default. */
@@ -426,6 +476,7 @@ void suite_yaml(void)
     CU_add_test(s, "bad files", test_bad_files);
     CU_add_test(s, "password file", test_password_file);
     CU_add_test(s, "finish", test_finish);
+    CU_add_test(s, "auth", test_auth);
     CU_add_test(s, "conf/keyway.yaml has every key and default", test_example);
     CU_add_test(s, "table", test_table);
 }
