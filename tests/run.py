@@ -166,10 +166,16 @@ def modules():
     return sorted(f for f in os.listdir(INTEGRATION) if re.match(r"\d\d_\w+\.py$", f))
 
 
+def is_alone(module):
+    """True for a file that looks at the clock or at memory: it says ALONE = True."""
+    with open(os.path.join(INTEGRATION, module)) as f:
+        return any(line.startswith("ALONE = True") for line in f)
+
+
 def integration(presets, results, only, long_runs):
-    """The test files of these builds, as many at a time as there are builds (with two and two
-    cores each file still has one: the files mostly wait for servers)."""
-    jobs = []
+    """The test files of these builds, two at a time: they mostly wait for servers. In the release
+    build those that say so have the machine to themselves."""
+    together, alone = [], []
     for preset in presets:
         binary = os.path.join(ROOT, "build", preset, "keyway")
         if not os.path.exists(binary):
@@ -179,11 +185,19 @@ def integration(presets, results, only, long_runs):
                    KEYWAY_SANITIZER=preset if preset in ("asan", "tsan") else "")
         if long_runs:
             env["KEYWAY_TEST_LONG"] = "1"
-        jobs += [(module, preset, env) for module in modules()]
-    with ThreadPoolExecutor(max(1, len(presets))) as pool:
+        for module in modules():
+            quiet = preset == "release" and is_alone(module)
+            (alone if quiet else together).append((module, preset, env))
+    together.sort(key=lambda job: job[:2])
+    for jobs, at_once in ((together, 2), (alone, 1)):
+        run_modules(jobs, at_once, results, only, long_runs)
+
+
+def run_modules(jobs, at_once, results, only, long_runs):
+    with ThreadPoolExecutor(at_once) as pool:
         try:
             for done in [pool.submit(one_module, preset, module, results, only, env, long_runs)
-                         for module, preset, env in sorted(jobs, key=lambda job: job[:2])]:
+                         for module, preset, env in jobs]:
                 done.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -289,7 +303,6 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     results = Results()
     try:
-        # The release build runs alone: some of its tests look at the clock or at memory.
         for group in [["release"], ["asan", "tsan"]] if args.preset == "all" else [[args.preset]]:
             built = [preset for preset in group if build(preset, results)]
             if not args.integration:
