@@ -1,5 +1,6 @@
 /*
- * forward.h - between requests and backend connections: sending, and what comes back.
+ * forward.h - between requests and backend connections: sending (forward.c), and what comes back
+ * (forward_reply.c).
  * Layer: session. Thread: one worker.
  */
 #ifndef SESSION_FORWARD_H

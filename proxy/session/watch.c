@@ -34,7 +34,8 @@ uint16_t watch_slot(const struct client *c)
     return watch_is_on(c) ? c->extra->watch->slot : SLOT_NONE;
 }
 
-/* The reply of an UNWATCH that nobody waits for gives the connection back (session/forward.c). */
+/* The reply of an UNWATCH that nobody waits for gives the connection back
+ * (session/forward_reply.c). */
 static void send_unwatch(struct client *c, struct beconn *conn)
 {
     struct request *r = request_new(c->env, NULL, command_find_name("unwatch", 7));

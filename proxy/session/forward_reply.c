@@ -1,0 +1,311 @@
+/*
+ * forward_reply.c - what comes back from a connection: a reply, a refusal, a loss, or a piece of a
+ * long reply, each taken to the request and the client it belongs to. Layer: session. Thread: one
+ * worker. A request here is popped from its connection: it goes on to its client, to redirect.c, or
+ * is freed when its client has gone.
+ */
+#include "session/forward.h"
+
+#include "session/blocking.h"
+#include "session/error.h"
+#include "session/identity.h"
+#include "session/long_reply.h"
+#include "session/redirect.h"
+#include "session/scatter.h"
+#include "session/transaction.h"
+#include "session/wait.h"
+#include "session/watch.h"
+
+static inline void account_back(struct client *c, struct request *r)
+{
+    c->inflight--;
+    c->inflight_bytes -= r->be.len;
+}
+
+static inline void give_back(struct beconn *conn, struct request *r, char reply_type)
+{
+    if (LIKELY(!conn->leased) || conn->user != NULL) /* WATCH goes on using it */
+        return;
+    if (r->is_blocking)
+        blocking_back(r);
+    if (r->is_pinned && reply_type == '-')
+        conn->retired = true; /* an UNWATCH that failed: not clean */
+    node_return(&conn);
+}
+
+static void node_answers(struct session_env *env, struct node *n)
+{
+    node_recovered(n);
+    redirect_wake(env);
+}
+
+/* A reply that is no refusal, for a client that is still there. */
+static void answered(struct client *c, struct request *r, const struct bereply *reply)
+{
+    if (UNLIKELY(r->is_part)) {
+        request_store(r, reply->data, reply->len, reply->block);
+        client_reply_stored(c);
+        scatter_part_done(c, r);
+    } else if (UNLIKELY(r->is_tx) && transaction_answer(c, r, reply)) {
+        return;
+    } else if (UNLIKELY(c->refused > 0)) {
+        /* The bytes stay: redirect.c may have to compare their keys. */
+        request_store(r, reply->data, reply->len, reply->block);
+        client_request_stored(c, r);
+    } else {
+        client_request_done(c, r, reply->data, reply->len, reply->block);
+    }
+}
+
+/* A held client goes on when everything it had under way is answered. */
+static inline void held_client_moved(struct client *c)
+{
+    if (UNLIKELY((c->hold & HOLD_REFUSED) != 0 && c->inflight == 0))
+        redirect_wake(c->env);
+}
+
+static enum refusal classify(struct upstream *u, struct node *n, struct request *r,
+                             const struct bereply *reply)
+{
+    struct bereply inner;
+
+    if (r->is_tx)
+        reply = transaction_cause(r, reply, &inner);
+    return redirect_classify(u, n, r, reply);
+}
+
+/* A request that was sent again came back. */
+static inline void retry_over(struct node *n, struct request *r, bool in_vain)
+{
+    if (LIKELY(!r->again))
+        return;
+    r->again = 0;
+    node_retry_end(n, in_vain);
+}
+
+static void on_early_error(struct beconn *conn, struct bereq *be, const struct bereply *reply)
+{
+    struct request *r = CONTAINER_OF(be, struct request, be);
+
+    if (r->is_tx)
+        transaction_early_error(r, conn, reply);
+}
+
+/* What the connection has to do with r is done. */
+static void take_reply(struct beconn *conn, struct request *r, const struct bereply *reply)
+{
+    struct client *c = r->client;
+    struct node *n = conn->node;
+    struct upstream *u = n->user;
+    enum refusal why = REFUSAL_NONE;
+
+    if (UNLIKELY(reply->type == '-'))
+        why = classify(u, n, r, reply);
+    retry_over(n, r, why != REFUSAL_NONE);
+    /* A server that loads its data answers INFO and refuses users all the same: that ends no
+     * outage. */
+    if (UNLIKELY(n->outage_ms != 0) && why == REFUSAL_NONE && r->slot != SLOT_NONE && !n->held &&
+        conn->state != BECONN_HANDSHAKE)
+        node_answers(u->env, n);
+    if (UNLIKELY(c == NULL)) {
+        redirect_drop_target(r);
+        request_free(u->env, r);
+        return;
+    }
+    account_back(c, r);
+    if (UNLIKELY(r->is_part) && r->parent->scatter->answered_by != NULL)
+        r->parent->scatter->answered_by(r, n);
+    if (UNLIKELY(r->is_pinned))
+        watch_replied(c, r, reply, why);
+    else if (UNLIKELY(why != REFUSAL_NONE))
+        redirect_hold(c, r, why);
+    else
+        answered(c, r, reply);
+    held_client_moved(c);
+}
+
+static void on_reply(struct beconn *conn, struct bereq *be, const struct bereply *reply)
+{
+    struct request *r = CONTAINER_OF(be, struct request, be);
+    bool broken = UNLIKELY(reply->type == '-') && transaction_leaves_multi(r, reply);
+
+    give_back(conn, r, reply->type);
+    take_reply(conn, r, reply);
+    if (UNLIKELY(broken) && conn->state != BECONN_CLOSED) {
+        beconn_multi_refused(conn);
+        beconn_close(conn, "it has no EXEC, and is inside MULTI");
+    }
+}
+
+static void answer_unknown(struct client *c, struct request *r)
+{
+    struct bereply reply = {.type = '-'};
+    char text[256];
+
+    METRIC_ADD(&c->env->metrics, unknown, 1);
+    reply.len = (size_t)snprintf(text, sizeof(text), "-%s\r\n", error_text(ERROR_UNKNOWN));
+    reply.data = text;
+    answered(c, r, &reply);
+}
+
+static void answer_too_large(struct client *c, struct request *r)
+{
+    struct bereply reply = {.type = '-'};
+    char text[256];
+
+    reply.len = (size_t)snprintf(text, sizeof(text), "-%s\r\n", error_text(ERROR_MERGED_SIZE));
+    reply.data = text;
+    if (r->is_pinned)
+        watch_replied(c, r, &reply, REFUSAL_NONE);
+    else
+        answered(c, r, &reply);
+}
+
+void forward_answered(struct client *c, struct request *r, const struct bereply *reply)
+{
+    answered(c, r, reply);
+}
+
+void forward_unknown(struct client *c, struct request *r)
+{
+    answer_unknown(c, r);
+}
+
+/* It was not sent, and its connection is taken by a long reply: one for this server alone goes to
+ * the connection in its place at once; the others by way of redirect.c, which keeps their order. */
+static bool moved_to_replacement(struct client *c, struct request *r, const struct beconn *old)
+{
+    struct beconn *conn;
+
+    if (old->state == BECONN_CLOSED || r->slot != SLOT_NONE)
+        return false;
+    conn = node_shared(old->node, c->profile);
+    if (conn != NULL)
+        forward_again(c, r, conn, false);
+    return conn != NULL;
+}
+
+static void on_lost(struct beconn *conn, struct bereq *be, enum bereq_loss loss)
+{
+    struct request *r = CONTAINER_OF(be, struct request, be);
+    struct client *c = r->client;
+    struct upstream *u = conn->node->user;
+
+    retry_over(conn->node, r, loss == BEREQ_UNKNOWN);
+    if (c == NULL) {
+        request_free(u->env, r);
+        return;
+    }
+    if (UNLIKELY(r->is_blocking))
+        blocking_back(r);
+    if (r->state == REQUEST_STREAMING) {
+        /* Half of the reply has gone out: nothing truthful can follow it. */
+        client_close(c);
+        request_free(u->env, r);
+        return;
+    }
+    account_back(c, r);
+    if (UNLIKELY(r->is_pinned))
+        watch_request_lost(c, r, loss);
+    else if (moved_to_replacement(c, r, conn))
+        return;
+    else if (loss == BEREQ_UNSENT &&
+             conn->stream.written <= conn->handshake_bytes + be->end - be->len)
+        redirect_hold(c, r, REFUSAL_NO_CONNECTION);
+    else if (loss == BEREQ_UNKNOWN && request_is_write(r) &&
+             !(r->is_tx && transaction_is_refused(r)))
+        answer_unknown(c, r);
+    else
+        redirect_hold(c, r, REFUSAL_LOST);
+    held_client_moved(c);
+}
+
+static void on_piece(struct beconn *conn, struct bereq *be, struct block *b, uint32_t off,
+                     uint32_t len, bool last)
+{
+    struct request *r = CONTAINER_OF(be, struct request, be);
+    struct client *c = r->client;
+    struct upstream *u = conn->node->user;
+
+    retry_over(conn->node, r, false);
+    if (c == NULL) {
+        if (last) {
+            give_back(conn, r, '*');
+            request_free(u->env, r);
+        }
+        return;
+    }
+    if (UNLIKELY(r->be.whole || r->silent)) { /* larger than a merged reply may be: dropped */
+        if (last) {
+            account_back(c, r);
+            give_back(conn, r, '*');
+            answer_too_large(c, r); /* a silent request: dropped as well */
+            held_client_moved(c);
+        }
+        return;
+    }
+    /* It has run and is not refused any more: others of its client need not wait for its end. */
+    if (r->state != REQUEST_STREAMING) {
+        account_back(c, r);
+        if (r->is_tx)
+            transaction_drop(r);
+        else if (r->is_blocking)
+            blocking_drop(r);
+    }
+    if (last)
+        give_back(conn, r, '*');
+    long_reply_piece(c, r, conn, b, off, len, last);
+    held_client_moved(c);
+}
+
+static void on_push(struct beconn *conn, const char *data, size_t len)
+{
+    (void)conn;
+    (void)data;
+    (void)len; /* nothing that asks for pushes is sent on these connections */
+}
+
+/* What a server would not take must not get as far as to it: an over-long argument makes it close
+ * the connection that others share. */
+static void lower_limits(struct session_env *env, const struct node *n)
+{
+    if (n->max_bulk == 0 || n->max_bulk >= env->limits.max_bulk)
+        return;
+    env->limits.max_bulk = (uint32_t)n->max_bulk;
+    resp_parser_set_limits(env->parser, &env->limits);
+}
+
+static void on_ready(struct beconn *conn)
+{
+    struct upstream *u = conn->node->user;
+
+    u->known = u->known || conn->node->version[0] != '\0';
+    lower_limits(u->env, conn->node);
+    wait_node_ready(conn->node);
+    if (UNLIKELY(conn->noauth) && u->env->profiles.profiles[conn->profile].guest)
+        identity_guest_refused(u);
+    redirect_wake(u->env);
+}
+
+static void on_closed(struct beconn *conn)
+{
+    struct upstream *u = conn->node->user;
+
+    if (conn->user != NULL)
+        watch_conn_closed(conn);
+    if (conn->retired)
+        return;
+    METRIC_ADD(&u->env->metrics, backend_lost, 1);
+    u->env->hooks->want_refresh(u->env, u->index);
+    redirect_wake(u->env);
+}
+
+const struct beconn_ops forward_ops = {
+    .reply = on_reply,
+    .lost = on_lost,
+    .early_error = on_early_error,
+    .piece = on_piece,
+    .push = on_push,
+    .ready = on_ready,
+    .closed = on_closed,
+};
