@@ -6,7 +6,7 @@
 #include "base/clock.h"
 #include "resp/number.h"
 #include "resp/write.h"
-#include "session/error.h"
+#include "session/dispatch_error.h"
 #include "session/forward.h"
 
 /* A client whose end of file comes right behind its command still gets an answer that is there. */
@@ -110,18 +110,6 @@ void blocking_drop(struct request *r)
     free(b);
 }
 
-static enum dispatch_result reply_error(struct client *c, const struct command *cmd,
-                                        enum error_id id)
-{
-    struct chain out;
-
-    chain_init(&out);
-    error_write(&out, id);
-    client_reply(c, cmd, &out);
-    chain_clear(&out);
-    return DISPATCH_DONE;
-}
-
 enum dispatch_result blocking_dispatch(struct client *c, const struct command *cmd,
                                        const struct resp_request *r)
 {
@@ -130,7 +118,7 @@ enum dispatch_result blocking_dispatch(struct client *c, const struct command *c
     size_t count;
 
     if (!dispatch_one_slot(c, cmd, r, &slot, &count))
-        return reply_error(c, cmd, ERROR_CROSSSLOT);
+        return dispatch_error(c, cmd, ERROR_CROSSSLOT);
     if (count == 0)
         slot = dispatch_any_slot(c); /* a server words the error */
     if (dispatch_barrier(c))

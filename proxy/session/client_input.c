@@ -3,7 +3,7 @@
 #include "base/alloc.h"
 #include "resp/write.h"
 #include "session/blocking.h"
-#include "session/dispatch.h"
+#include "session/dispatch_error.h"
 #include "session/reply_mode.h"
 
 /* Requests of one client handled in one go; the rest wait until others have had their turn. */

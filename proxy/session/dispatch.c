@@ -1,12 +1,10 @@
-#include "session/dispatch.h"
+#include "session/dispatch_error.h"
 
 #include "base/alloc.h"
 #include "base/crc16.h"
 #include "base/log.h"
-#include "resp/write.h"
 #include "session/blocking.h"
 #include "session/client_pause.h"
-#include "session/error.h"
 #include "session/forward.h"
 #include "session/identity.h"
 #include "session/learning.h"
@@ -18,114 +16,6 @@
 #include "session/scripts.h"
 #include "session/single.h"
 #include "session/transaction.h"
-
-static enum dispatch_result reply_error(struct client *c, const struct command *cmd,
-                                        enum error_id id)
-{
-    struct chain out;
-
-    chain_init(&out);
-    error_write(&out, id);
-    client_reply(c, cmd, &out);
-    chain_clear(&out);
-    return DISPATCH_DONE;
-}
-
-void dispatch_protocol_error(struct client *c, const char *text)
-{
-    struct chain out;
-
-    if (UNLIKELY(c->reply_mode != REPLY_ON))
-        reply_mode_begin(c);
-    chain_init(&out);
-    resp_write_error(&out, "%s", text);
-    client_reply(c, NULL, &out);
-    chain_clear(&out);
-    if (stream_is_open(&c->stream))
-        client_close_when_answered(c);
-}
-
-/* Redis quotes at most 128 bytes of the name, and of the arguments until 128 bytes are quoted. */
-static enum dispatch_result unknown_command(struct client *c, const struct resp_request *r)
-{
-    struct chain out;
-    char args[512];
-    size_t n = 0;
-
-    args[0] = '\0';
-    for (uint32_t i = 1; i < r->argc && n < 128; i++)
-        n +=
-            (size_t)snprintf(args + n, sizeof(args) - n, "'%.*s' ",
-                             (int)MIN(resp_arg_len(r, i), (uint32_t)(128 - n)), resp_arg_ptr(r, i));
-    chain_init(&out);
-    resp_write_error(&out, "ERR unknown command '%.*s', with args beginning with: %s",
-                     (int)MIN(resp_arg_len(r, 0), 128u), resp_arg_ptr(r, 0), args);
-    client_reply(c, NULL, &out);
-    chain_clear(&out);
-    return DISPATCH_DONE;
-}
-
-/* A browser that was lured into sending an HTTP request: redis-server closes at its first line or
- * its Host header, before a body that could hold commands. */
-static bool is_http(const struct resp_request *r)
-{
-    return resp_arg_is(r, 0, "post") || resp_arg_is(r, 0, "host:");
-}
-
-static enum dispatch_result unknown_subcommand(struct client *c, const struct command *cmd,
-                                               const struct resp_request *r)
-{
-    struct chain out;
-    char upper[32];
-    size_t n = 0;
-
-    for (; cmd->name[n] != '\0' && n < sizeof(upper) - 1; n++)
-        upper[n] =
-            (char)(cmd->name[n] >= 'a' && cmd->name[n] <= 'z' ? cmd->name[n] - 32 : cmd->name[n]);
-    upper[n] = '\0';
-    chain_init(&out);
-    if (r->argc < 2)
-        resp_write_error(&out, "ERR wrong number of arguments for '%s' command", cmd->name);
-    else
-        resp_write_error(&out, "ERR unknown subcommand '%.*s'. Try %s HELP.",
-                         (int)MIN(resp_arg_len(r, 1), 128u), resp_arg_ptr(r, 1), upper);
-    client_reply(c, cmd, &out);
-    chain_clear(&out);
-    return DISPATCH_DONE;
-}
-
-static enum dispatch_result wrong_arity(struct client *c, const struct command *cmd)
-{
-    struct chain out;
-
-    chain_init(&out);
-    resp_write_error(&out, "%s wrong number of arguments for '%s' command",
-                     cmd->local == LOCAL_EXEC ? "EXECABORT Transaction discarded because of:"
-                                              : "ERR",
-                     cmd->name);
-    client_reply(c, cmd, &out);
-    chain_clear(&out);
-    return DISPATCH_DONE;
-}
-
-enum dispatch_result dispatch_refused(struct client *c, const struct command *cmd, const char *what)
-{
-    struct chain out;
-    char name[64];
-    size_t n = 0;
-
-    for (; cmd->name[n] != '\0' && n < sizeof(name) - 1; n++) {
-        char ch = cmd->name[n];
-
-        name[n] = (char)(ch == '|' ? ' ' : ch >= 'a' && ch <= 'z' ? ch - 32 : ch);
-    }
-    name[n] = '\0';
-    chain_init(&out);
-    resp_write_error(&out, "ERR KEYWAY %s%s", name, what);
-    client_reply(c, cmd, &out);
-    chain_clear(&out);
-    return DISPATCH_DONE;
-}
 
 /* --- keyed commands --- */
 
@@ -250,7 +140,7 @@ static enum dispatch_result scattered_keys(struct client *c, const struct comman
     size_t count;
 
     if (!dispatch_one_slot(c, cmd, r, &slot, &count))
-        return reply_error(c, cmd, ERROR_CROSSSLOT);
+        return dispatch_error(c, cmd, ERROR_CROSSSLOT);
     if (count == 0)
         return dispatch_any(c, cmd, r, block);
     return count > 1 ? send_multi(c, cmd, r, block, slot) : send_to_slot(c, cmd, r, block, slot);
@@ -273,7 +163,7 @@ static enum dispatch_result split_over_slots(struct client *c, const struct comm
                                              const struct command_key_range *k)
 {
     if (!c->env->config->split_multikey)
-        return reply_error(c, cmd, ERROR_CROSSSLOT);
+        return dispatch_error(c, cmd, ERROR_CROSSSLOT);
     for (uint32_t i = 0; i < k->count; i++) {
         uint32_t arg = k->first + i * k->step;
         uint16_t slot = key_slot(resp_arg_ptr(r, arg), resp_arg_len(r, arg));
@@ -315,7 +205,7 @@ static enum dispatch_result dispatch_keys(struct client *c, const struct command
     if (command_keys_range(cmd, r, &k) != COMMAND_KEYS_OK || k.count == 0)
         return dispatch_any(c, cmd, r, block); /* a server words the error */
     if (UNLIKELY(k.step > 1) && cmd->last < 0 && (r->argc - k.first) % k.step != 0)
-        return wrong_arity(c, cmd); /* a key without its value */
+        return dispatch_wrong_arity(c, cmd); /* a key without its value */
     slot = key_slot(resp_arg_ptr(r, k.first), resp_arg_len(r, k.first));
     if (LIKELY(k.count == 1))
         return send_to_slot(c, cmd, r, block, slot);
@@ -323,7 +213,7 @@ static enum dispatch_result dispatch_keys(struct client *c, const struct command
         return send_multi(c, cmd, r, block, slot);
     if (cmd->route == ROUTE_SPLIT)
         return split_over_slots(c, cmd, r, &k);
-    return reply_error(c, cmd, ERROR_CROSSSLOT);
+    return dispatch_error(c, cmd, ERROR_CROSSSLOT);
 }
 
 static enum dispatch_result dispatch_all(struct client *c, const struct command *cmd,
@@ -354,6 +244,13 @@ static enum dispatch_result dispatch_all(struct client *c, const struct command 
 
 /* --- the one entrance --- */
 
+/* A browser that was lured into sending an HTTP request: redis-server closes at its first line or
+ * its Host header, before a body that could hold commands. */
+static bool is_http(const struct resp_request *r)
+{
+    return resp_arg_is(r, 0, "post") || resp_arg_is(r, 0, "host:");
+}
+
 static inline enum dispatch_result dispatch(struct client *c, const struct resp_request *r,
                                             struct block *block)
 {
@@ -370,16 +267,16 @@ static inline enum dispatch_result dispatch(struct client *c, const struct resp_
         return taken;
     if (UNLIKELY(cmd == NULL)) {
         if (!is_http(r))
-            return unknown_command(c, r);
+            return dispatch_unknown_command(c, r);
         log_warn("client %llu closed: it speaks HTTP", (unsigned long long)c->id);
         client_doom(c);
         return DISPATCH_DONE;
     }
     c->last_command = cmd->number;
     if (UNLIKELY(cmd->route == ROUTE_CONTAINER))
-        return unknown_subcommand(c, cmd, r);
+        return dispatch_unknown_subcommand(c, cmd, r);
     if (UNLIKELY(!command_arity_ok(cmd, r->argc)) && !learnt_arity_ok(c->up->learnt, cmd, r->argc))
-        return wrong_arity(c, cmd);
+        return dispatch_wrong_arity(c, cmd);
     if (UNLIKELY(c->anonymous) && identity_stops(c, cmd, &taken))
         return taken;
     if (UNLIKELY(c->subscribed) && pubsub_refuses(c, cmd))
@@ -393,13 +290,13 @@ static inline enum dispatch_result dispatch(struct client *c, const struct resp_
     case ROUTE_BLOCKING:
         return blocking_dispatch(c, cmd, r);
     case ROUTE_ANY:
-        return dispatch_is_guarded(c, cmd) ? reply_error(c, cmd, ERROR_GUARDED)
+        return dispatch_is_guarded(c, cmd) ? dispatch_error(c, cmd, ERROR_GUARDED)
                                            : dispatch_any(c, cmd, r, block);
     case ROUTE_ALL:
-        return dispatch_is_guarded(c, cmd) ? reply_error(c, cmd, ERROR_GUARDED)
+        return dispatch_is_guarded(c, cmd) ? dispatch_error(c, cmd, ERROR_GUARDED)
                                            : dispatch_all(c, cmd, r, block);
     case ROUTE_LOCAL:
-        return dispatch_is_guarded(c, cmd) ? reply_error(c, cmd, ERROR_GUARDED)
+        return dispatch_is_guarded(c, cmd) ? dispatch_error(c, cmd, ERROR_GUARDED)
                                            : local_dispatch(c, cmd, r);
     default:
         if (command_is_learnt(cmd)) {

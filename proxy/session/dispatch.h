@@ -16,9 +16,6 @@ enum dispatch_result {
 enum dispatch_result dispatch_request(struct client *c, const struct resp_request *r,
                                       struct block *block);
 
-/* Answers a protocol error and closes the client behind it. */
-void dispatch_protocol_error(struct client *c, const char *text);
-
 /* Sets HOLD_BARRIER unless nothing of the client is under way. True: wait. */
 static inline bool dispatch_barrier(struct client *c)
 {
@@ -37,10 +34,6 @@ uint16_t dispatch_any_slot(const struct client *c);
 
 /* After a request was sent: holds the client at its limits. */
 void dispatch_limit(struct client *c);
-
-/* Answers "ERR KEYWAY <CMD><what>". */
-enum dispatch_result dispatch_refused(struct client *c, const struct command *cmd,
-                                      const char *what);
 
 /* What shows or changes how the servers run, and who may use them: refused by admin_commands. */
 static inline bool dispatch_is_guarded(const struct client *c, const struct command *cmd)

@@ -3,7 +3,7 @@
 #include "base/alloc.h"
 #include "resp/write.h"
 #include "session/client_pause.h"
-#include "session/error.h"
+#include "session/dispatch_error.h"
 #include "session/forward.h"
 #include "session/scripts.h"
 #include "session/transaction_block.h"

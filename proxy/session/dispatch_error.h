@@ -1,0 +1,31 @@
+/*
+ * dispatch_error.h - the errors that a request is answered with at once, in the client's order.
+ *
+ * The words are redis-server's where it has some for the case. All return DISPATCH_DONE.
+ * Layer: session. Thread: one worker.
+ */
+#ifndef SESSION_DISPATCH_ERROR_H
+#define SESSION_DISPATCH_ERROR_H
+
+#include "session/dispatch.h"
+#include "session/error.h"
+
+enum dispatch_result dispatch_error(struct client *c, const struct command *cmd, enum error_id id);
+
+enum dispatch_result dispatch_wrong_arity(struct client *c, const struct command *cmd);
+
+/* No command of this name is known. */
+enum dispatch_result dispatch_unknown_command(struct client *c, const struct resp_request *r);
+
+/* cmd is a container, and its subcommand is missing or unknown. */
+enum dispatch_result dispatch_unknown_subcommand(struct client *c, const struct command *cmd,
+                                                 const struct resp_request *r);
+
+/* Answers "ERR KEYWAY <CMD><what>". */
+enum dispatch_result dispatch_refused(struct client *c, const struct command *cmd,
+                                      const char *what);
+
+/* Answers a protocol error and closes the client behind it. */
+void dispatch_protocol_error(struct client *c, const char *text);
+
+#endif
