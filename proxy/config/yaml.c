@@ -1,36 +1,14 @@
 /* The configuration file: a YAML document walked along the tables of settings. */
 #include <errno.h>
 #include <stdarg.h>
-#include <yaml.h>
 
 #include "base/alloc.h"
-#include "config/setting.h"
+#include "config/yaml_load.h"
 
 #define FILE_MAX ((size_t)1 << 20)
 #define NAMES_MAX 128
 
-struct load {
-    struct config *config;
-    yaml_document_t *doc;
-    const char *name; /* of the file, for messages */
-    const char *text;
-    size_t len;
-    char *err;
-    size_t errlen;
-};
-
-/* A mapping being read: which rows its keys are looked up in and where their values go. */
-struct scope {
-    const struct setting_list *list;
-    const char *section;
-    const char *path; /* "client." */
-    void *base;
-};
-
-static bool fail(const struct load *ld, size_t line, const char *fmt, ...) PRINTF_LIKE(3, 4);
-
-/* "FILE:LINE: ..." in one line, whatever the file's text held. */
-static bool fail(const struct load *ld, size_t line, const char *fmt, ...)
+bool load_fail(const struct load *ld, size_t line, const char *fmt, ...)
 {
     va_list ap;
     int n = snprintf(ld->err, ld->errlen, "%s:%zu: ", ld->name, line);
@@ -46,59 +24,22 @@ static bool fail(const struct load *ld, size_t line, const char *fmt, ...)
     return false;
 }
 
-static size_t line_of(const yaml_node_t *node)
-{
-    return node->start_mark.line + 1;
-}
-
-static yaml_node_t *node_at(const struct load *ld, int id)
-{
-    return yaml_document_get_node(ld->doc, id);
-}
-
-static size_t item_count(const yaml_node_t *list)
-{
-    return (size_t)(list->data.sequence.items.top - list->data.sequence.items.start);
-}
-
-static yaml_node_t *item(const struct load *ld, const yaml_node_t *list, size_t i)
-{
-    return node_at(ld, list->data.sequence.items.start[i]);
-}
-
-static size_t pair_count(const yaml_node_t *map)
-{
-    return (size_t)(map->data.mapping.pairs.top - map->data.mapping.pairs.start);
-}
-
-/* The text of a scalar, or NULL when it is none or has a NUL inside. */
-static const char *text_of(const yaml_node_t *node)
-{
-    const char *text;
-
-    if (node->type != YAML_SCALAR_NODE)
-        return NULL;
-    text = (const char *)node->data.scalar.value;
-    return strlen(text) == node->data.scalar.length ? text : NULL;
-}
-
-/* The i-th key of a mapping, checked to be text that stands there once. NULL: err is set. */
-static const char *key_at(const struct load *ld, const yaml_node_t *map, const char *path, size_t i)
+const char *load_key_at(const struct load *ld, const yaml_node_t *map, const char *path, size_t i)
 {
     const yaml_node_pair_t *pairs = map->data.mapping.pairs.start;
     const yaml_node_t *node = node_at(ld, pairs[i].key);
     const char *key = text_of(node);
 
     if (key == NULL || key[0] == '\0') {
-        fail(ld, line_of(node), "%s?: a key that is not text; expected a name", path);
+        load_fail(ld, line_of(node), "%s?: a key that is not text; expected a name", path);
         return NULL;
     }
     for (size_t k = 0; k < i; k++) {
         const yaml_node_t *before = node_at(ld, pairs[k].key);
 
         if (strcmp(text_of(before), key) == 0) {
-            fail(ld, line_of(node), "%s%.80s: given twice, first in line %zu", path, key,
-                 line_of(before));
+            load_fail(ld, line_of(node), "%s%.80s: given twice, first in line %zu", path, key,
+                      line_of(before));
             return NULL;
         }
     }
@@ -110,7 +51,8 @@ static bool expect_mapping(const struct load *ld, const yaml_node_t *node, const
     if (node->type == YAML_MAPPING_NODE)
         return true;
     /* "client." is the path of what is in it; the thing itself has no dot. */
-    return fail(ld, line_of(node), "%.*s: expected keys with values", (int)strlen(path) - 1, path);
+    return load_fail(ld, line_of(node), "%.*s: expected keys with values", (int)strlen(path) - 1,
+                     path);
 }
 
 static bool unknown_key(const struct load *ld, const yaml_node_t *node, const struct scope *sc,
@@ -126,161 +68,8 @@ static bool unknown_key(const struct load *ld, const yaml_node_t *node, const st
     for (size_t i = 0; i < more_count; i++)
         names[count++] = more[i];
     CHECK(count <= NAMES_MAX);
-    return fail(ld, line_of(node), "%s%.80s: there is no such key; %s", sc->path, key,
-                setting_suggest(key, names, count, hint, sizeof(hint)));
-}
-
-static bool load_seeds(const struct load *ld, const struct setting *s, const struct scope *sc,
-                       const yaml_node_t *node)
-{
-    struct config_upstream *u = sc->base;
-    char expected[128];
-    size_t count = node->type == YAML_SEQUENCE_NODE ? item_count(node) : 0;
-
-    if (count < s->min || count > s->max)
-        return fail(ld, line_of(node), "%s%s: expected %s", sc->path, s->key,
-                    setting_expected(s, expected, sizeof(expected)));
-    u->kind = (enum config_upstream_kind)s->def;
-    u->seeds = xcalloc(count, sizeof(*u->seeds));
-    for (size_t i = 0; i < count; i++) {
-        const yaml_node_t *seed = item(ld, node, i);
-        const char *text = text_of(seed);
-
-        if (text == NULL || !addr_parse(text, strlen(text), &u->seeds[i]))
-            return fail(ld, line_of(seed),
-                        "%s%s[%zu]: '%.80s' is not an address; expected HOST:PORT", sc->path,
-                        s->key, i, text != NULL ? text : "");
-        for (size_t k = 0; k < i; k++)
-            if (addr_equal(&u->seeds[k], &u->seeds[i]))
-                return fail(ld, line_of(seed), "%s%s[%zu]: '%.80s' is given twice", sc->path,
-                            s->key, i, text);
-    }
-    u->seed_count = count;
-    return true;
-}
-
-static bool load_server(const struct load *ld, const struct setting *s, const struct scope *sc,
-                        const yaml_node_t *node)
-{
-    struct config_upstream *u = sc->base;
-    const char *text = text_of(node);
-    struct addr address;
-
-    if (text == NULL || !addr_parse(text, strlen(text), &address))
-        return fail(ld, line_of(node),
-                    "%s%s: '%.80s' is not an address; expected HOST:PORT or the path of a socket",
-                    sc->path, s->key, text != NULL ? text : "");
-    u->kind = (enum config_upstream_kind)s->def;
-    u->seeds = xcalloc(1, sizeof(*u->seeds));
-    u->seeds[0] = address;
-    u->seed_count = 1;
-    return true;
-}
-
-/* One name where the row allows no more, else a list of them. */
-static bool load_names(const struct load *ld, const struct setting *s, const struct scope *sc,
-                       const yaml_node_t *node)
-{
-    struct config_upstream *u = sc->base;
-    char expected[128];
-    bool list = s->max > 1;
-    size_t count = !list ? 1 : node->type == YAML_SEQUENCE_NODE ? item_count(node) : 0;
-
-    if (count < s->min || count > s->max)
-        return fail(ld, line_of(node), "%s%s: expected %s", sc->path, s->key,
-                    setting_expected(s, expected, sizeof(expected)));
-    u->masters = xcalloc(count, sizeof(*u->masters));
-    for (size_t i = 0; i < count; i++) {
-        const yaml_node_t *name = list ? item(ld, node, i) : node;
-        const char *text = text_of(name);
-
-        if (text == NULL || text[0] == '\0' || strlen(text) > CONFIG_MASTER_NAME_MAX)
-            return fail(ld, line_of(name), "%s%s: expected a name of 1 to %d bytes", sc->path,
-                        s->key, CONFIG_MASTER_NAME_MAX);
-        for (size_t k = 0; k < i; k++)
-            if (strcmp(u->masters[k], text) == 0)
-                return fail(ld, line_of(name), "%s%s: '%.80s' is given twice", sc->path, s->key,
-                            text);
-        u->masters[i] = xstrdup(text);
-        u->master_count++;
-    }
-    return true;
-}
-
-/* "HOST:PORT", or "HOST:*" as port 0. */
-static bool parse_mapped(const char *text, struct addr *out)
-{
-    char any[ADDR_TEXT_MAX];
-    size_t n = text != NULL ? strlen(text) : 0;
-    bool ok;
-
-    if (n < 2 || text[0] == '/' || n >= sizeof(any) || strcmp(text + n - 2, ":*") != 0)
-        return n > 0 && text[0] != '/' && addr_parse(text, n, out);
-    memcpy(any, text, n + 1);
-    any[n - 1] = '1';
-    ok = addr_parse(any, n, out);
-    out->port = 0;
-    return ok;
-}
-
-/* The mappings of one port come before those of all. */
-static void add_mapping(struct config_upstream *u, const struct config_mapping *m)
-{
-    size_t at = u->address_map_count++;
-
-    for (; at > 0 && m->announced.port != 0 && u->address_map[at - 1].announced.port == 0; at--)
-        u->address_map[at] = u->address_map[at - 1];
-    u->address_map[at] = *m;
-}
-
-static bool load_address_map(const struct load *ld, const struct setting *s, const struct scope *sc,
-                             const yaml_node_t *node)
-{
-    struct config_upstream *u = sc->base;
-    char expected[128];
-
-    if (node->type != YAML_MAPPING_NODE || pair_count(node) > s->max)
-        return fail(ld, line_of(node), "%s%s: expected %s", sc->path, s->key,
-                    setting_expected(s, expected, sizeof(expected)));
-    u->address_map = xcalloc(pair_count(node), sizeof(*u->address_map));
-    for (size_t i = 0; i < pair_count(node); i++) {
-        const yaml_node_t *value = node_at(ld, node->data.mapping.pairs.start[i].value);
-        const char *key = key_at(ld, node, sc->path, i), *text = text_of(value);
-        struct config_mapping m;
-
-        if (key == NULL)
-            return false;
-        if (!parse_mapped(key, &m.announced) || !parse_mapped(text, &m.dialled) ||
-            (m.announced.port == 0) != (m.dialled.port == 0))
-            return fail(ld, line_of(value),
-                        "%s%s: '%.80s: %.80s' is not a pair of addresses; expected %s", sc->path,
-                        s->key, key, text != NULL ? text : "",
-                        setting_expected(s, expected, sizeof(expected)));
-        add_mapping(u, &m);
-    }
-    return true;
-}
-
-static bool load_value(const struct load *ld, const struct setting *s, const struct scope *sc,
-                       const yaml_node_t *node)
-{
-    char expected[256], why[512];
-    const char *text = text_of(node);
-
-    if (s->type == SETTING_SEEDS)
-        return load_seeds(ld, s, sc, node);
-    if (s->type == SETTING_SERVER)
-        return load_server(ld, s, sc, node);
-    if (s->type == SETTING_NAMES)
-        return load_names(ld, s, sc, node);
-    if (s->type == SETTING_ADDRESS_MAP)
-        return load_address_map(ld, s, sc, node);
-    if (text == NULL)
-        return fail(ld, line_of(node), "%s%s: not a plain value; expected %s", sc->path, s->key,
-                    setting_expected(s, expected, sizeof(expected)));
-    if (!setting_set(s, sc->base, text, why, sizeof(why)))
-        return fail(ld, line_of(node), "%s%s: %s", sc->path, s->key, why);
-    return true;
+    return load_fail(ld, line_of(node), "%s%.80s: there is no such key; %s", sc->path, key,
+                     setting_suggest(key, names, count, hint, sizeof(hint)));
 }
 
 /* A mapping that has settings and nothing else. */
@@ -290,7 +79,7 @@ static bool load_settings(const struct load *ld, const struct scope *sc, const y
         return false;
     for (size_t i = 0; i < pair_count(map); i++) {
         const yaml_node_pair_t *pair = &map->data.mapping.pairs.start[i];
-        const char *key = key_at(ld, map, sc->path, i);
+        const char *key = load_key_at(ld, map, sc->path, i);
         const struct setting *s;
 
         if (key == NULL)
@@ -321,8 +110,9 @@ static bool load_listeners(const struct load *ld, const yaml_node_t *node)
     size_t count = node->type == YAML_SEQUENCE_NODE ? item_count(node) : 0;
 
     if (count < 1 || count > CONFIG_LISTENERS_MAX)
-        return fail(ld, line_of(node), "listeners: expected a list of 1 to %d entries with address",
-                    CONFIG_LISTENERS_MAX);
+        return load_fail(ld, line_of(node),
+                         "listeners: expected a list of 1 to %d entries with address",
+                         CONFIG_LISTENERS_MAX);
     c->listeners = xcalloc(count, sizeof(*c->listeners));
     c->listener_count = count;
     for (size_t i = 0; i < count; i++) {
@@ -335,10 +125,10 @@ static bool load_listeners(const struct load *ld, const yaml_node_t *node)
         if (!load_settings(ld, &sc, entry))
             return false;
         if (!has_key(ld, entry, "address"))
-            return fail(ld, line_of(entry), "%saddress: missing; expected HOST:PORT", path);
+            return load_fail(ld, line_of(entry), "%saddress: missing; expected HOST:PORT", path);
         if (has_key(ld, entry, "password") && has_key(ld, entry, "password_file"))
-            return fail(ld, line_of(entry),
-                        "%spassword: password_file is given too; expected one of them", path);
+            return load_fail(ld, line_of(entry),
+                             "%spassword: password_file is given too; expected one of them", path);
     }
     return true;
 }
@@ -353,8 +143,8 @@ static bool only_one(const struct load *ld, const yaml_node_t *map, const char *
         if (!has_key(ld, map, *keys))
             continue;
         if (seen != NULL)
-            return fail(ld, line_of(map), "%s%s: %s is given too; expected one of them", path, seen,
-                        *keys);
+            return load_fail(ld, line_of(map), "%s%s: %s is given too; expected one of them", path,
+                             seen, *keys);
         seen = *keys;
     }
     return true;
@@ -373,9 +163,10 @@ static bool load_sentinel(const struct load *ld, struct config_upstream *u, cons
         !only_one(ld, node, path, passwords) || !load_settings(ld, &sc, node))
         return false;
     if (u->master_count == 0)
-        return fail(ld, line_of(node), "%smaster: missing; expected a name", path);
+        return load_fail(ld, line_of(node), "%smaster: missing; expected a name", path);
     if (u->seed_count == 0)
-        return fail(ld, line_of(node), "%ssentinels: missing; expected a list of HOST:PORT", path);
+        return load_fail(ld, line_of(node), "%ssentinels: missing; expected a list of HOST:PORT",
+                         path);
     return true;
 }
 
@@ -392,7 +183,7 @@ static bool load_upstream(const struct load *ld, struct config_upstream *u, cons
     for (size_t i = 0; i < pair_count(node); i++) {
         const yaml_node_pair_t *pair = &node->data.mapping.pairs.start[i];
         const yaml_node_t *value = node_at(ld, pair->value);
-        const char *key = key_at(ld, node, path, i);
+        const char *key = load_key_at(ld, node, path, i);
         const struct setting *s;
 
         if (key == NULL)
@@ -404,10 +195,11 @@ static bool load_upstream(const struct load *ld, struct config_upstream *u, cons
             return false;
     }
     if (u->seed_count == 0)
-        return fail(ld, line_of(node), "%scluster: missing; expected a list of HOST:PORT", path);
+        return load_fail(ld, line_of(node), "%scluster: missing; expected a list of HOST:PORT",
+                         path);
     if (has_key(ld, node, "password") && has_key(ld, node, "password_file"))
-        return fail(ld, line_of(node),
-                    "%spassword: password_file is given too; expected one of them", path);
+        return load_fail(ld, line_of(node),
+                         "%spassword: password_file is given too; expected one of them", path);
     return true;
 }
 
@@ -417,17 +209,18 @@ static bool load_upstreams(const struct load *ld, const yaml_node_t *node)
     size_t count = node->type == YAML_MAPPING_NODE ? pair_count(node) : 0;
 
     if (count < 1 || count > CONFIG_UPSTREAMS_MAX)
-        return fail(ld, line_of(node), "upstreams: expected 1 to %d names, each with its servers",
-                    CONFIG_UPSTREAMS_MAX);
+        return load_fail(ld, line_of(node),
+                         "upstreams: expected 1 to %d names, each with its servers",
+                         CONFIG_UPSTREAMS_MAX);
     c->upstreams = xcalloc(count, sizeof(*c->upstreams));
     for (size_t i = 0; i < count; i++) {
-        const char *name = key_at(ld, node, "upstreams.", i);
+        const char *name = load_key_at(ld, node, "upstreams.", i);
 
         if (name == NULL)
             return false;
         if (strlen(name) > 80)
-            return fail(ld, line_of(node),
-                        "upstreams.%.80s...: expected a name of at most 80 bytes", name);
+            return load_fail(ld, line_of(node),
+                             "upstreams.%.80s...: expected a name of at most 80 bytes", name);
         c->upstreams[i].name = xstrdup(name);
         c->upstream_count++;
         if (!load_upstream(ld, &c->upstreams[i],
@@ -499,10 +292,10 @@ static bool load_root(const struct load *ld)
     if (root == NULL) /* an empty file: all defaults */
         return true;
     if (root->type != YAML_MAPPING_NODE)
-        return fail(ld, line_of(root), "expected keys with values, like 'workers: 2'");
+        return load_fail(ld, line_of(root), "expected keys with values, like 'workers: 2'");
     for (size_t i = 0; i < pair_count(root); i++) {
         const yaml_node_pair_t *pair = &root->data.mapping.pairs.start[i];
-        const char *key = key_at(ld, root, "", i);
+        const char *key = load_key_at(ld, root, "", i);
 
         if (key == NULL || !load_top(ld, key, node_at(ld, pair->key), node_at(ld, pair->value)))
             return false;
@@ -518,7 +311,7 @@ static bool fail_syntax(const struct load *ld, const yaml_parser_t *parser)
     if (parser->error == YAML_READER_ERROR)
         for (size_t i = 0; i < MIN(parser->problem_offset, ld->len); i++)
             line += ld->text[i] == '\n';
-    return fail(
+    return load_fail(
         ld, line, "not YAML: %s%s%s", parser->problem != NULL ? parser->problem : "unreadable",
         parser->context != NULL ? ", " : "", parser->context != NULL ? parser->context : "");
 }
@@ -548,7 +341,7 @@ bool config_load_yaml_text(struct config *c, const char *name, const char *text,
             const yaml_node_t *root = yaml_document_get_root_node(&next);
 
             if (root != NULL)
-                ok = fail(&ld, line_of(root), "a second document; expected one");
+                ok = load_fail(&ld, line_of(root), "a second document; expected one");
             yaml_document_delete(&next);
         }
     }
