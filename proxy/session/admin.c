@@ -10,11 +10,6 @@
 #include "session/local.h"
 #include "session/merge_admin.h"
 
-#define HANDLER(name)                                                                              \
-    void local_##name(struct client *c, const struct command *cmd, const struct resp_request *r,   \
-                      struct chain *out)
-#define UNUSED (void)c, (void)cmd, (void)r
-
 HANDLER(ACL_WHOAMI)
 {
     UNUSED;

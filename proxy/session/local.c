@@ -80,11 +80,6 @@ bool local_set_proto(struct client *c, uint8_t proto)
     return true;
 }
 
-#define HANDLER(name)                                                                              \
-    void local_##name(struct client *c, const struct command *cmd, const struct resp_request *r,   \
-                      struct chain *out)
-#define UNUSED (void)c, (void)cmd, (void)r
-
 HANDLER(PING)
 {
     UNUSED;

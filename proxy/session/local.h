@@ -19,6 +19,12 @@ typedef void local_fn(struct client *c, const struct command *cmd, const struct 
 #include "command/local.def"
 #undef LOCAL
 
+/* Begins the definition of a handler; UNUSED is for the arguments that most do without. */
+#define HANDLER(name)                                                                              \
+    void local_##name(struct client *c, const struct command *cmd, const struct resp_request *r,   \
+                      struct chain *out)
+#define UNUSED (void)c, (void)cmd, (void)r
+
 enum dispatch_result local_dispatch(struct client *c, const struct command *cmd,
                                     const struct resp_request *r);
 

@@ -10,11 +10,6 @@
 #include "session/identity.h"
 #include "session/local.h"
 
-#define HANDLER(name)                                                                              \
-    void local_##name(struct client *c, const struct command *cmd, const struct resp_request *r,   \
-                      struct chain *out)
-#define UNUSED (void)c, (void)cmd, (void)r
-
 /* Printable ASCII without spaces, as redis-server wants names. */
 static bool valid_name(const char *p, uint32_t n)
 {

@@ -6,11 +6,6 @@
 #include "session/error.h"
 #include "session/local.h"
 
-#define HANDLER(name)                                                                              \
-    void local_##name(struct client *c, const struct command *cmd, const struct resp_request *r,   \
-                      struct chain *out)
-#define UNUSED (void)c, (void)cmd, (void)r
-
 /* CLIENT TRACKING, CAPA, NO-TOUCH. */
 HANDLER(CLIENT_NOT_OFFERED)
 {

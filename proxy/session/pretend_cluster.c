@@ -10,11 +10,6 @@
 #include "session/pretend.h"
 #include "session/scatter.h"
 
-#define HANDLER(name)                                                                              \
-    void local_##name(struct client *c, const struct command *cmd, const struct resp_request *r,   \
-                      struct chain *out)
-#define UNUSED (void)c, (void)cmd, (void)r
-
 /* A node's bus port: clients read it, nobody connects to it. */
 #define BUS_PORT(port) ((unsigned)(port) + 10000u)
 

@@ -10,11 +10,6 @@
 #include "session/local.h"
 #include "session/subscriber.h"
 
-#define HANDLER(name)                                                                              \
-    void local_##name(struct client *c, const struct command *cmd, const struct resp_request *r,   \
-                      struct chain *out)
-#define UNUSED (void)c, (void)cmd, (void)r
-
 /* The family's own commands may follow each other: their answers come in order by themselves. */
 static bool is_subscription(enum command_local l)
 {

@@ -16,10 +16,6 @@
 #include "session/scatter.h"
 #include "session/subscriber.h"
 
-#define HANDLER(name)                                                                              \
-    void local_##name(struct client *c, const struct command *cmd, const struct resp_request *r,   \
-                      struct chain *out)
-
 /* What finish has to know of the request. */
 struct asked {
     enum channel_kind kind;
