@@ -52,6 +52,33 @@ static bool count_elements(const struct scatter *s, size_t *total)
     return true;
 }
 
+/* Reads one element into list, of which *n places are taken. False: it is not what it should be. */
+typedef bool take_fn(struct reader *at, void *list, size_t *n);
+
+/* All elements of the parts' arrays, taken one after the other into a list with `size` bytes for
+ * each; *n are taken. The caller frees it. NULL: a part is not what it should be. */
+static void *take_elements(const struct scatter *s, size_t size, take_fn *take, size_t *n)
+{
+    size_t total;
+    void *list;
+    bool ok = true;
+
+    *n = 0;
+    if (!count_elements(s, &total))
+        return NULL;
+    list = xcalloc(total + 1, size);
+    for (const struct request *p = s->parts; ok && p != NULL; p = p->next) {
+        struct reader at;
+        int64_t left = 0;
+
+        for (ok = open_array(p, &at, &left); ok && left > 0; left--)
+            ok = take(&at, list, n);
+    }
+    if (!ok)
+        free(list);
+    return ok ? list : NULL;
+}
+
 /* --- SLOWLOG GET --- */
 
 struct entry {
@@ -70,12 +97,14 @@ static int newest_first(const void *a, const void *b)
 }
 
 /* [id, seconds, microseconds, arguments, client, name] */
-static bool read_entry(struct reader *at, struct entry *e)
+static bool take_entry(struct reader *at, void *list, size_t *n)
 {
+    struct entry *e = (struct entry *)list + *n;
     struct reader inside = *at;
     struct resp_item head;
     int64_t id;
 
+    e->order = (*n)++;
     e->p = at->p;
     if (!resp_skip(&at->p, at->end) || !resp_next(&inside.p, inside.end, &head))
         return false;
@@ -86,32 +115,18 @@ static bool read_entry(struct reader *at, struct entry *e)
 
 bool merge_slowlog(const struct scatter *s, int64_t count, struct chain *out)
 {
-    size_t total, n = 0;
-    struct entry *list;
-    bool ok = true;
+    size_t total, shown;
+    struct entry *list = take_elements(s, sizeof(*list), take_entry, &total);
 
-    if (!count_elements(s, &total))
+    if (list == NULL)
         return false;
-    list = xcalloc(total + 1, sizeof(*list));
-    for (const struct request *p = s->parts; ok && p != NULL; p = p->next) {
-        struct reader at;
-        int64_t left = 0;
-
-        for (ok = open_array(p, &at, &left); ok && left > 0; left--, n++) {
-            list[n].order = n;
-            ok = read_entry(&at, &list[n]);
-        }
-    }
-    if (ok) {
-        size_t shown = count >= 0 ? MIN((size_t)count, total) : total;
-
-        qsort(list, total, sizeof(*list), newest_first);
-        resp_write_array(out, shown);
-        for (size_t i = 0; i < shown; i++)
-            chain_append(out, list[i].p, list[i].len);
-    }
+    shown = count >= 0 ? MIN((size_t)count, total) : total;
+    qsort(list, total, sizeof(*list), newest_first);
+    resp_write_array(out, shown);
+    for (size_t i = 0; i < shown; i++)
+        chain_append(out, list[i].p, list[i].len);
     free(list);
-    return ok;
+    return true;
 }
 
 /* --- LATENCY LATEST --- */
@@ -151,39 +166,33 @@ static void add_spike(struct spike *list, size_t *count, const struct spike *new
     list[(*count)++] = *new;
 }
 
+static bool take_spike(struct reader *at, void *list, size_t *n)
+{
+    struct spike one;
+
+    if (!read_spike(at, &one))
+        return false;
+    add_spike(list, n, &one);
+    return true;
+}
+
 bool merge_latest(const struct scatter *s, struct chain *out)
 {
-    size_t total, count = 0;
-    struct spike *list;
-    bool ok = true;
+    size_t count;
+    struct spike *list = take_elements(s, sizeof(*list), take_spike, &count);
 
-    if (!count_elements(s, &total))
+    if (list == NULL)
         return false;
-    list = xcalloc(total + 1, sizeof(*list));
-    for (const struct request *p = s->parts; ok && p != NULL; p = p->next) {
-        struct reader at;
-        int64_t left = 0;
-
-        for (ok = open_array(p, &at, &left); ok && left > 0; left--) {
-            struct spike one;
-
-            ok = read_spike(&at, &one);
-            if (ok)
-                add_spike(list, &count, &one);
-        }
-    }
-    if (ok) {
-        resp_write_array(out, count);
-        for (size_t i = 0; i < count; i++) {
-            resp_write_array(out, 4);
-            resp_write_bulk(out, list[i].event, list[i].event_len);
-            resp_write_int(out, list[i].time);
-            resp_write_int(out, list[i].last);
-            resp_write_int(out, list[i].max);
-        }
+    resp_write_array(out, count);
+    for (size_t i = 0; i < count; i++) {
+        resp_write_array(out, 4);
+        resp_write_bulk(out, list[i].event, list[i].event_len);
+        resp_write_int(out, list[i].time);
+        resp_write_int(out, list[i].last);
+        resp_write_int(out, list[i].max);
     }
     free(list);
-    return ok;
+    return true;
 }
 
 /* --- LATENCY HISTORY --- */
@@ -201,12 +210,13 @@ static int oldest_first(const void *a, const void *b)
     return x->ms < y->ms ? -1 : x->ms > y->ms;
 }
 
-static bool read_sample(struct reader *at, struct sample *out)
+static bool take_sample(struct reader *at, void *list, size_t *n)
 {
+    struct sample *one = (struct sample *)list + (*n)++;
     struct resp_item head;
 
     return resp_next(&at->p, at->end, &head) && head.type == '*' && head.count == 2 &&
-           read_int(at, &out->time) && read_int(at, &out->ms);
+           read_int(at, &one->time) && read_int(at, &one->ms);
 }
 
 /* Sorted; of one second only the largest stays. Returns how many are left. */
@@ -225,33 +235,21 @@ static size_t thin_out(struct sample *list, size_t total)
 
 bool merge_history(const struct scatter *s, struct chain *out)
 {
-    size_t total, n = 0;
-    struct sample *list;
-    bool ok = true;
+    size_t total, count, from;
+    struct sample *list = take_elements(s, sizeof(*list), take_sample, &total);
 
-    if (!count_elements(s, &total))
+    if (list == NULL)
         return false;
-    list = xcalloc(total + 1, sizeof(*list));
-    for (const struct request *p = s->parts; ok && p != NULL; p = p->next) {
-        struct reader at;
-        int64_t left = 0;
-
-        for (ok = open_array(p, &at, &left); ok && left > 0; left--)
-            ok = read_sample(&at, &list[n++]);
-    }
-    if (ok) {
-        size_t count = thin_out(list, total);
-        size_t from = count > HISTORY_MAX ? count - HISTORY_MAX : 0;
-
-        resp_write_array(out, count - from);
-        for (size_t i = from; i < count; i++) {
-            resp_write_array(out, 2);
-            resp_write_int(out, list[i].time);
-            resp_write_int(out, list[i].ms);
-        }
+    count = thin_out(list, total);
+    from = count > HISTORY_MAX ? count - HISTORY_MAX : 0;
+    resp_write_array(out, count - from);
+    for (size_t i = from; i < count; i++) {
+        resp_write_array(out, 2);
+        resp_write_int(out, list[i].time);
+        resp_write_int(out, list[i].ms);
     }
     free(list);
-    return ok;
+    return true;
 }
 
 /* --- FUNCTION STATS --- */
