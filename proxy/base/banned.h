@@ -3,6 +3,7 @@
  *
  * Every .c file includes base/check.h, which includes this. Unbounded string functions and those
  * that keep hidden state between calls (and so between threads) are out.
+ * Layer: base.
  */
 #ifndef BASE_BANNED_H
 #define BASE_BANNED_H

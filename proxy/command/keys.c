@@ -1,10 +1,11 @@
-#include "command/learnt.h"
-
 /*
+ * keys.c - where the keys of a request are.
+ *
  * The positions are those that a cluster node computes itself when it checks a request's slots
  * (they can differ from what COMMAND GETKEYS tells). Where a request is malformed and the server
  * sees keys in it all the same, so do we: any other node would answer MOVED instead of the error.
  */
+#include "command/learnt.h"
 
 /* True when argument i is this lower-case word in any case. Like the servers, which compare C
  * strings here, it takes a NUL for the argument's end. */

@@ -1,3 +1,6 @@
+/*
+ * suggest.c - the name that a mistyped one may have meant.
+ */
 #include "config/setting.h"
 
 #define WORD_MAX 40

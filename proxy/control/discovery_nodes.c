@@ -1,3 +1,6 @@
+/*
+ * discovery_nodes.c - the nodes that are asked, and their connections.
+ */
 #include <errno.h>
 
 #include "base/alloc.h"

@@ -1,3 +1,6 @@
+/*
+ * discovery_resolve.c - names: where a node is dialled, and when a name is looked up again.
+ */
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "control/discovery_cluster.h"

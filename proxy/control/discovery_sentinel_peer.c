@@ -1,3 +1,6 @@
+/*
+ * discovery_sentinel_peer.c - the connections to each Sentinel, and what it says.
+ */
 #include <errno.h>
 
 #include "base/alloc.h"

@@ -122,10 +122,7 @@ void local_CLIENT_UNBLOCK(struct client *c, const struct command *cmd, const str
     struct gather *g;
 
     if (r->argc > 4) {
-        resp_write_error(out,
-                         "ERR unknown subcommand or wrong number of arguments for '%.*s'. Try "
-                         "CLIENT HELP.",
-                         (int)resp_arg_len(r, 1), resp_arg_ptr(r, 1));
+        local_subcommand_error(r, "CLIENT", out);
         return;
     }
     if (r->argc == 4) {

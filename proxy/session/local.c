@@ -68,6 +68,20 @@ void local_arity_error(const struct command *cmd, struct chain *out)
     resp_write_error(out, "ERR wrong number of arguments for '%s' command", cmd->name);
 }
 
+void local_subcommand_error(const struct resp_request *r, const char *container, struct chain *out)
+{
+    resp_write_error(out,
+                     "ERR unknown subcommand or wrong number of arguments for '%.*s'. Try %s HELP.",
+                     (int)MIN(resp_arg_len(r, 1), 128u), resp_arg_ptr(r, 1), container);
+}
+
+void local_help(const char *const *lines, size_t count, struct chain *out)
+{
+    resp_write_array(out, count);
+    for (size_t i = 0; i < count; i++)
+        resp_write_simple(out, lines[i]);
+}
+
 bool local_set_proto(struct client *c, uint8_t proto)
 {
     int profile = identity_profile(c, proto, c->env->profiles.profiles[c->profile].db);

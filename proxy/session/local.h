@@ -32,8 +32,14 @@ enum dispatch_result local_dispatch(struct client *c, const struct command *cmd,
 void local_compose(struct client *c, const struct command *cmd, const struct resp_request *r,
                    struct chain *out);
 
-/* Composes "wrong number of arguments" and the like for subcommands. */
+/* Composes "wrong number of arguments for ...". */
 void local_arity_error(const struct command *cmd, struct chain *out);
+
+/* Composes what redis-server says to a subcommand of `container` with too many arguments. */
+void local_subcommand_error(const struct resp_request *r, const char *container, struct chain *out);
+
+/* Composes the reply of a HELP: an array of lines. */
+void local_help(const char *const *lines, size_t count, struct chain *out);
 
 /* CONFIG SET of what CONFIG GET tells of the proxy itself: true, with an error, for nothing would
  * come of it. False for any other command. */

@@ -281,7 +281,5 @@ HANDLER(CLIENT_HELP)
     };
 
     UNUSED;
-    resp_write_array(out, ARRAY_LEN(lines));
-    for (size_t i = 0; i < ARRAY_LEN(lines); i++)
-        resp_write_simple(out, lines[i]);
+    local_help(lines, ARRAY_LEN(lines), out);
 }

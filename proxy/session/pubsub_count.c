@@ -354,10 +354,7 @@ static enum channel_kind kind_of(const struct command *cmd)
 HANDLER(PUBSUB_CHANNELS)
 {
     if (r->argc > 3)
-        resp_write_error(out,
-                         "ERR unknown subcommand or wrong number of arguments for '%.*s'. Try "
-                         "PUBSUB HELP.",
-                         (int)MIN(resp_arg_len(r, 1), 128u), resp_arg_ptr(r, 1));
+        local_subcommand_error(r, "PUBSUB", out);
     else
         ask_masters(c, cmd, r, channels_finish, asked_new(kind_of(cmd), r, 2));
 }
