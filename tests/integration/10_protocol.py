@@ -4,7 +4,7 @@ import unittest
 
 from harness.case import Case, Setup, raw_exchange
 from harness.proxy import scaled
-from harness.resp import OK, PONG, Conn, Error, encode, show
+from harness.resp import OK, PONG, Error, encode, show
 
 setup = Setup()
 

@@ -8,7 +8,7 @@ import time
 import unittest
 
 from harness.case import Case, Setup
-from harness.proxy import BINARY, STANDIN, Proxy, grace, scaled
+from harness.proxy import BINARY, STANDIN, FromFile, Proxy, grace, scaled
 from harness.resp import NULL, OK, PONG, Closed, Conn, Error, Simple, encode
 from harness.servers import Cluster, Server, free_port, scratch, wait_until
 
@@ -684,17 +684,6 @@ class OwnPassword(IdentityCase):
         status, err = self.check(plain % ", auth: servers, password: x")
         self.assertEqual(1, status)
         self.assertIn("listeners[0].password: goes with auth: proxy", err)
-
-
-class FromFile(Proxy):
-    """Everything is in the file, the listener as well."""
-
-    def __init__(self, path, port):
-        super().__init__([], port=port)
-        self.path = path
-
-    def argv(self):
-        return [BINARY, "-c", self.path]
 
 
 if __name__ == "__main__":

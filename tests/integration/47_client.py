@@ -1,10 +1,9 @@
 """CLIENT commands that act on other clients, of all workers: KILL, PAUSE; and what is not offered."""
 import time
-import unittest
 
 from harness.case import Case, Setup
 from harness.proxy import STANDIN, Proxy, grace
-from harness.resp import OK, PONG, Error, Map, encode, Simple
+from harness.resp import OK, PONG, Simple, encode
 
 QUEUED = Simple(b"QUEUED")
 setup = Setup()
@@ -118,12 +117,6 @@ class Kill(Case):
 
 
 class Pause(Case):
-    def asked_at(self, conn, *argv):
-        """Seconds until the answer."""
-        begin = time.monotonic()
-        self.not_error(conn.cmd(*argv), " ".join(argv))
-        return time.monotonic() - begin
-
     def test_all(self):
         conns = [setup.proxy.conn() for _ in range(8)]
         with setup.proxy.conn() as c:

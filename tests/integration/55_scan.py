@@ -8,7 +8,7 @@ import unittest
 from harness.case import Case, Setup
 from harness.fake import PASS, FakeCluster
 from harness.proxy import STANDIN, Proxy, scaled
-from harness.resp import Conn, Error
+from harness.resp import Error
 from harness.servers import SLOTS, Cluster, key_slot, tag_of_slot, wait_until
 
 setup = Setup()

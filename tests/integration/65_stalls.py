@@ -12,7 +12,7 @@ import unittest
 from harness import fake
 from harness.case import Case
 from harness.fake import PASS, FakeCluster
-from harness.proxy import BINARY, SANITIZER, STANDIN, TROUBLE, Proxy, grace
+from harness.proxy import BINARY, SANITIZER, STANDIN, TROUBLE, FromFile, Proxy, grace
 from harness.resp import OK, PONG, Closed, Error, encode, show
 from harness.servers import Server, free_port, scratch
 
@@ -518,17 +518,6 @@ class Upstreams(Case):
                     self.expect(c, ["SET", "of", "%d.%d" % (i, protocol)], OK)
                 self.assertEqual(b"%d.%d" % (i, protocol), clusters[i].nodes[0].store[b"of"],
                                  "SET through listener %d arrived at its servers" % i)
-
-
-class FromFile(Proxy):
-    """Everything is in the file, the listeners as well."""
-
-    def __init__(self, path, port):
-        super().__init__([], port=port)
-        self.path = path
-
-    def argv(self):
-        return [BINARY, "-c", self.path]
 
 
 class Whole(StallCase):

@@ -5,7 +5,7 @@ import unittest
 
 from harness.case import Case, Load
 from harness.proxy import STANDIN, Proxy, grace
-from harness.resp import OK, Error
+from harness.resp import OK
 from harness.servers import Server, free_port, scratch, wait_until
 
 server = oracle = proxy = None

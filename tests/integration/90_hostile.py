@@ -8,7 +8,7 @@ import unittest
 
 from harness.case import Case, Setup, in_threads, raw_exchange
 from harness.proxy import SANITIZER, STANDIN, Proxy, grace, scaled
-from harness.resp import OK, PONG, Closed, Conn, Error, encode
+from harness.resp import OK, PONG, Closed, Conn, encode
 
 ALONE = True  # it looks at the clock or at memory
 setup = Setup()

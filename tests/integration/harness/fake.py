@@ -15,7 +15,6 @@ import struct
 import threading
 import time
 
-from .resp import Conn, encode, show  # noqa: F401  (encode is re-exported for scripts)
 from .servers import BUS, SLOTS, even_ranges, free_port, key_slot
 
 PASS = object()
@@ -603,12 +602,4 @@ def delayed(seconds):
     def action(conn, argv):
         time.sleep(seconds)
         return PASS
-    return action
-
-
-def run_then(data):
-    """Executes and answers something else."""
-    def action(conn, argv):
-        conn.node.execute(argv)
-        return data
     return action

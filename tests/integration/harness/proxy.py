@@ -15,7 +15,7 @@ import socket
 import subprocess
 import time
 
-from .resp import Conn, connect_when_up
+from .resp import Conn
 from .servers import Server, die_with_parent, free_port, scratch
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", ".."))
@@ -186,3 +186,14 @@ class Proxy:
 
     def __exit__(self, *_):
         self.stop()
+
+
+class FromFile(Proxy):
+    """Everything is in the file at `path`, the listeners too; `port` is one of theirs."""
+
+    def __init__(self, path, port):
+        super().__init__([], port=port)
+        self.path = path
+
+    def argv(self):
+        return [BINARY, "-c", self.path]
