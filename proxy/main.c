@@ -124,9 +124,12 @@ static bool start(struct program *p)
         return false;
     }
     start_loop(p);
-    p->workers = workers_start(p->config, &hooks, KEYWAY_VERSION);
+    /* Each of the two needs the other: workers ask for refreshes, and maps are published to them.
+     */
     p->discovery =
-        discovery_start(p->config, publish, p->config->learn_commands ? publish_commands : NULL, p);
+        discovery_new(p->config, publish, p->config->learn_commands ? publish_commands : NULL, p);
+    p->workers = workers_start(p->config, &hooks, KEYWAY_VERSION);
+    discovery_start(p->discovery);
     acceptor_start(p->acceptor, &p->loop, p->workers);
     return true;
 }

@@ -103,11 +103,10 @@ static void start_learners(struct discovery *d, const struct discovery_site *sit
     }
 }
 
-struct discovery *discovery_start(const struct config *config, discovery_publish_fn *publish,
-                                  discovery_commands_fn *commands, void *arg)
+struct discovery *discovery_new(const struct config *config, discovery_publish_fn *publish,
+                                discovery_commands_fn *commands, void *arg)
 {
     struct discovery *d = xcalloc(1, sizeof(*d));
-    sigset_t all, before;
 
     d->magic = DISCOVERY_MAGIC;
     loop_init(&d->loop, ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV | EVFLAG_NOSIGMASK), d);
@@ -127,13 +126,20 @@ struct discovery *discovery_start(const struct config *config, discovery_publish
         if (i == 0 && commands != NULL)
             start_learners(d, &site, commands);
     }
+    return d;
+}
+
+void discovery_start(struct discovery *d)
+{
+    sigset_t all, before;
+
+    CHECK_MAGIC(d, DISCOVERY_MAGIC);
     /* Signals are the main thread's. */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     CHECK(pthread_create(&d->thread, NULL, run, d) == 0);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     loop_wake(&d->loop); /* the first steps need not wait for a tick */
-    return d;
 }
 
 void discovery_want_refresh(struct discovery *d, size_t upstream)

@@ -24,10 +24,13 @@ typedef void discovery_publish_fn(void *arg, size_t upstream, struct slotmap *m)
 /* The same with new knowledge of the servers' commands. */
 typedef void discovery_commands_fn(void *arg, size_t upstream, struct learnt *l);
 
-/* Starts the thread. The configuration must outlive it. Without `commands`, servers are not asked
- * for theirs. */
-struct discovery *discovery_start(const struct config *config, discovery_publish_fn *publish,
-                                  discovery_commands_fn *commands, void *arg);
+/* Its thread is not started yet, but wishes are already taken. The configuration must outlive it.
+ * Without `commands`, servers are not asked for theirs. */
+struct discovery *discovery_new(const struct config *config, discovery_publish_fn *publish,
+                                discovery_commands_fn *commands, void *arg);
+
+/* Starts the thread; from now on publish and commands are called. */
+void discovery_start(struct discovery *d);
 
 /* An upstream's picture looks out of date. Any thread; many calls make one refresh. The refresh
  * that follows publishes a map with a new version even when nothing has changed: waiting requests
@@ -37,7 +40,8 @@ void discovery_want_refresh(struct discovery *d, size_t upstream);
 /* A client sent a command that nobody knows: perhaps a server has just learnt it. Any thread. */
 void discovery_want_commands(struct discovery *d, size_t upstream);
 
-/* Stops and joins the thread, frees everything, learnt commands included: no worker may be left. */
+/* Stops and joins the thread, which has been started, frees everything, learnt commands included:
+ * no worker may be left. */
 void discovery_stop(struct discovery **d);
 
 #endif

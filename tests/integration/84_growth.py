@@ -47,6 +47,8 @@ class Growing(Case):
                 cluster.nodes.append(node)
                 cluster.ids[node.port] = new_id
                 cluster.wait_ok()
+                wait_until("every node knows the others", lambda: all(
+                    len(cluster.view(n)) == len(cluster.nodes) for n in cluster.nodes))
                 old_id = cluster.ids[cluster.nodes[0].port]
                 redis_cli("--cluster", "reshard", entry, "--cluster-from", old_id, "--cluster-to",
                           new_id, "--cluster-slots", scaled(400), "--cluster-yes")

@@ -188,7 +188,8 @@ static inline void watch_prepare(struct watch *w, const char *const *seeds)
 
 static inline void watch_start(struct watch *w)
 {
-    w->discovery = discovery_start(w->config, on_map, NULL, w);
+    w->discovery = discovery_new(w->config, on_map, NULL, w);
+    discovery_start(w->discovery);
 }
 
 /* True when a map had a version that was not higher than the one before. */
