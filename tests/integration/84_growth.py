@@ -38,6 +38,7 @@ class Growing(Case):
                 Proxy(cluster.seeds()).wait_start() as p, p.conn(timeout=grace(30)) as c:
             entry = cluster.nodes[1].addr
             keys = ["grow:%d" % i for i in range(scaled(2000))]
+            keys += ["{%s}grow" % tag_of_slot(slot) for slot in range(20)]  # the first to move
             self.assertEqual([OK] * len(keys), c.pipeline([("SET", k, k) for k in keys]))
             with Load(p.port, clients=4, tag="grow") as load:
                 node = Server(None, [], True, 15000).start()
