@@ -176,19 +176,35 @@ static void adopt_holds(struct upstream *u, const struct slotmap *m)
     }
 }
 
-/* In front of Sentinel's masters a node that has lost its slots is no longer one, whatever it says:
- * no request of before may still be sent to it. (A cluster's node keeps its other slots, and
- * refuses by itself.) */
+/* True when what n had is another's, and n shall be asked no more. In front of Sentinel's masters a
+ * node without slots is no master any more, whatever it says. A cluster's node refuses by itself
+ * what is not its own, and in a planned failover nothing is to be cut short; but of one that its
+ * neighbours call failed no answer is to be expected. */
+static bool has_lost_place(const struct upstream *u, const struct node *n)
+{
+    bool failed = false;
+
+    for (size_t i = 0; i < u->map_node_count; i++) {
+        const struct slotmap_node *mn = &u->map->nodes[i];
+
+        if (u->map_nodes[i] != n)
+            continue;
+        if (mn->slots > 0 || (mn->reachable && u->config->kind == UPSTREAM_CLUSTER))
+            return false;
+        failed = true;
+    }
+    return failed || u->config->kind == UPSTREAM_SENTINEL;
+}
+
+/* Requests of before may not be sent to it, nor wait for it as long as for a node that has slots.
+ */
 static void retire_replaced(struct upstream *u, const struct slotmap *old, struct node **old_nodes)
 {
     for (size_t i = 0; i < old->node_count; i++) {
-        bool owner = false;
+        const struct slotmap_node *was = &old->nodes[i];
+        bool had_place = was->slots > 0 || (was->reachable && u->config->kind == UPSTREAM_CLUSTER);
 
-        if (old->nodes[i].slots == 0)
-            continue;
-        for (size_t k = 0; k < u->map_node_count; k++)
-            owner = owner || (u->map_nodes[k] == old_nodes[i] && u->map->nodes[k].slots > 0);
-        if (!owner)
+        if (had_place && has_lost_place(u, old_nodes[i]))
             node_replaced(old_nodes[i]);
     }
 }
@@ -257,10 +273,9 @@ void upstream_adopt(struct upstream *u, struct slotmap *m)
     memcpy(u->unstable, m->moving, sizeof(u->unstable));
     u->map = m;
     retarget_nodes(u);
-    if (u->config->kind == UPSTREAM_SENTINEL) {
+    if (u->config->kind == UPSTREAM_SENTINEL)
         adopt_holds(u, m);
-        retire_replaced(u, old, old_nodes);
-    }
+    retire_replaced(u, old, old_nodes);
     waits_on_map(u, old, old_nodes);
     free(old_nodes);
     slotmap_unref(&old);

@@ -294,6 +294,17 @@ class Death(ClusterCase):
         master.restart()
         cluster.wait_ok()
 
+    def wait_replaced(self, frozen):
+        """Until a replica says that it has a slot which the frozen master had."""
+        live = [n for n in setup.cluster.live() if n is not frozen]
+        slots = next(v["slots"] for v in setup.cluster.view(live[0]) if v["port"] == frozen.port)
+
+        def promoted():
+            return any("myself" in v["flags"] and set(slots) & set(v["slots"])
+                       for n in live for v in setup.cluster.view(n))
+        if slots:  # else they know it already
+            wait_until("a replica was promoted", promoted, 30)
+
     def test_frozen_master(self):
         """SIGSTOP: no reset, no refusal, nothing answers: as when a host loses its power."""
         cluster = setup.cluster
@@ -304,15 +315,9 @@ class Death(ClusterCase):
             with p.conn(timeout=grace(40)) as c:
                 self.expect(c, ["SET", key, "1"], OK)
                 time.sleep(0.3)
-                slot = next(v["slots"] for v in cluster.view(master) if "myself" in v["flags"])[0][0]
                 master.freeze()
                 try:
-                    live = [n for n in cluster.live() if n is not master]
-
-                    def promoted():
-                        return any("myself" in v["flags"] and any(a <= slot <= b for a, b in v["slots"])
-                                   for n in live for v in cluster.view(n))
-                    wait_until("a replica was promoted", promoted, 30)
+                    self.wait_replaced(master)
                     at = time.monotonic()
                     got = c.cmd("GET", key)
                     self.assertEqual(b"1", got)
@@ -322,6 +327,45 @@ class Death(ClusterCase):
                     master.thaw()
                 self.expect(c, ["GET", key], b"2")
         cluster.wait_ok()
+
+    def test_requests_in_flight_at_a_master_that_freezes(self):
+        """They end when another has taken its place, and not with request_timeout: a read runs
+        again there, of a write is said that it may have run."""
+        cluster = setup.cluster
+        with Proxy(cluster.seeds(), workers=1,
+                   config="backend:\n  request_timeout: 40s\n").wait_start() as p:
+            master = cluster.owner(0)
+            key = cluster.key_on(master, "stuck")
+            conns = [p.conn(timeout=grace(35)) for _ in range(3)]
+            reader, writer, pipelined = conns
+            self.expect(reader, ["SET", key, "0"], OK)
+            for c in conns:
+                self.expect(c, ["GET", key], b"0")
+            self.assertEqual(1, master.cmd("WAIT", 1, 5000))
+            master.freeze()
+            try:
+                reader.send(encode("GET", key))
+                writer.send(encode("INCR", key))
+                pipelined.send(encode("GET", key) + encode("APPEND", key, "") + encode("GET", key))
+                self.wait_replaced(master)
+                at = time.monotonic()
+                self.assertIn(reader.read(), (b"0", b"1"))
+                self.expect_error_reply(writer.read())
+                self.assertIn(pipelined.read(), (b"0", b"1"))
+                self.expect_error_reply(pipelined.read())
+                self.assertIn(pipelined.read(), (b"0", b"1"))
+                self.assertLess(time.monotonic() - at, 1 + grace(2.0),
+                                "seconds after the promotion")
+                self.assertIn(writer.cmd("INCR", key), (1, 2), "an INCR ran twice")
+            finally:
+                master.thaw()
+                for c in conns:
+                    c.close()
+        cluster.wait_ok()
+
+    def expect_error_reply(self, got):
+        self.assertIsInstance(got, Error)
+        self.assertTrue(got.startswith(b"UNKNOWN "), got)
 
     def test_clients_come_and_go_while_a_shard_is_down(self):
         cluster = setup.cluster
