@@ -123,6 +123,24 @@ void node_recovered(struct node *n)
         n->outage_ms = 0;
 }
 
+/* A connection is coming up, or owes a reply. */
+static bool is_being_tried(const struct node *n)
+{
+    for (const struct list_node *at = n->conns.next; at != &n->conns; at = at->next) {
+        const struct beconn *c = CONTAINER_OF(at, const struct beconn, link);
+
+        if (c->state < BECONN_READY || (c->head != NULL && !c->head->patient))
+            return true;
+    }
+    return false;
+}
+
+void node_forget_outage(struct node *n, uint64_t now_ms, uint32_t quiet_ms)
+{
+    if (n->outage_ms != 0 && !n->held && now_ms > n->retry_at_ms + quiet_ms && !is_being_tried(n))
+        n->outage_ms = 0;
+}
+
 static struct beconn *open_conn(struct node *n, struct backend_env *env, uint16_t profile)
 {
     struct beconn *c;

@@ -105,6 +105,9 @@ void node_leave_shared(struct beconn *c);
 void node_failed(struct node *n);
 /* A connection of it became ready. */
 void node_recovered(struct node *n);
+/* Ends the outage of a node that nobody has tried for quiet_ms, though it could have been: nobody
+ * knows whether it goes on. Who comes next shall wait for an outage of his own, if there is one. */
+void node_forget_outage(struct node *n, uint64_t now_ms, uint32_t quiet_ms);
 /* A ready connection broke under requests. One that does so soon after the other is opened with a
  * delay that grows like that of failed attempts, though the server can be reached. */
 void node_broke(struct node *n, const struct beconn *c);

@@ -314,6 +314,7 @@ static void sweep(struct upstream *u)
 static void tick_node(struct upstream *u, struct node *n, uint64_t now_ms)
 {
     node_tick(n, now_ms);
+    node_forget_outage(n, now_ms, u->env->config->backend.ride_through_ms);
     if (node_fell_silent(n, now_ms, u->env->config->topology.query_timeout_ms / 2))
         u->env->hooks->want_refresh(u->env, u->index);
 }

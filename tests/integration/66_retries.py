@@ -136,6 +136,23 @@ class Trouble(Case):
             c.send(encode("GET", self.key))
         self.assertEqual([b"v"] * len(conns), [c.read() for c in conns])
 
+    def test_an_old_outage_is_forgotten_when_nobody_asks(self):
+        """The next outage has a clock of its own: who meets its begin waits, however long ago the
+        one before it began."""
+        p = Proxy(self.cluster.seeds(), workers=1, config="backend: {request_timeout: 300ms, "
+                  "ride_through: 1s, retry_max: 100ms}\n").wait_start()
+        self.addCleanup(p.stop)
+        conns = self.clients(p, 5)
+        self.node.rule("INCR", silence, times=1)
+        self.expect_error(conns[0], ["INCR", "{%s}n" % self.key], "UNKNOWN ...")
+        time.sleep(1.6)
+        self.node.stop()
+        for c in conns:
+            c.send(encode("GET", self.key))
+        time.sleep(0.2)
+        self.node.start()
+        self.assertEqual([b"v"] * len(conns), [c.read() for c in conns])
+
     def test_a_server_that_hangs_up_at_once_and_returns(self):
         """Nothing but hang-ups for two seconds, with 100 clients waiting; then all are served by one
         connection a worker, and no more than the budget stand at its door at once."""
