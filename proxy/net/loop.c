@@ -3,6 +3,9 @@
 #include "base/clock.h"
 #include "net/stream.h"
 
+/* A tick so much later than the one before finds a process that was stopped, or was busy. */
+#define LATE_MS (3 * LOOP_TICK_MS)
+
 static void on_prepare(struct ev_loop *ev, struct ev_prepare *w, int revents)
 {
     struct loop *l = CONTAINER_OF(w, struct loop, prepare);
@@ -56,8 +59,10 @@ static void on_tick(struct ev_loop *ev, struct ev_timer *w, int revents)
 
     (void)revents;
     (void)ev;
+    l->late = !l->late && clock_ms() - l->now_ms > LATE_MS;
     l->now_ms = clock_ms();
-    if (l->on_tick != NULL)
+    /* Time-outs are judged when what has arrived in the meantime is read. */
+    if (l->on_tick != NULL && !l->late)
         l->on_tick(l);
 }
 
@@ -75,6 +80,7 @@ void loop_init(struct loop *l, struct ev_loop *ev, void *owner)
     ev_async_init(&l->wake, on_wake);
     ev_async_start(ev, &l->wake);
     ev_timer_init(&l->tick, on_tick, LOOP_TICK_MS / 1000.0, LOOP_TICK_MS / 1000.0);
+    ev_set_priority(&l->tick, EV_MINPRI); /* behind the sockets of the same turn */
     ev_timer_start(ev, &l->tick);
 }
 

@@ -39,9 +39,10 @@ struct loop {
     struct list_node tasks;
     struct loop_reap *reaps;
     uint64_t now_ms; /* clock_ms of the last tick: cheap, up to LOOP_TICK_MS old */
+    bool late;       /* that tick came so late that on_tick was left to the next one */
     void *owner;
     void (*on_turn)(struct loop *l); /* before the flush of each turn; may be NULL */
-    void (*on_tick)(struct loop *l); /* every LOOP_TICK_MS; may be NULL */
+    void (*on_tick)(struct loop *l); /* every LOOP_TICK_MS, the sockets' turn first; may be NULL */
     void (*on_wake)(struct loop *l); /* after loop_wake; may be NULL */
 };
 

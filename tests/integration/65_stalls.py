@@ -3,6 +3,7 @@ one way in which that could go wrong, on cue from a fake cluster of its own."""
 import os
 import random
 import re
+import signal
 import socket
 import subprocess
 import threading
@@ -191,6 +192,25 @@ class Endings(StallCase):
             thread.join(grace(20))
         self.assertTrue(isinstance(got, Error) and got.startswith(b"UNKNOWN "), got)
         self.assertLess(took, grace(2), "seconds until INCR was answered; the bound is 0.5")
+
+    def test_a_proxy_that_was_stopped_reads_before_it_judges(self):
+        """Longer than request_timeout (a machine that sleeps, or moves): the replies have come."""
+        self.serve("backend:\n  request_timeout: 1000ms\n")
+        keys = [self.cluster.key_on(i, "asleep") for i in range(3)]
+        conns = [self.client() for _ in keys]
+        for c, key in zip(conns, keys):
+            self.expect(c, ["SET", key, 0], OK)
+        rules = [n.rule("INCR", fake.delayed(0.5), times=1) for n in self.cluster.nodes]
+        for c, key in zip(conns, keys):
+            c.send(encode("INCR", key))
+        self.eventually("the servers are at work", lambda: all(r.hits for r in rules))
+        time.sleep(0.2)  # a tick has seen that they wait
+        self.proxy.proc.send_signal(signal.SIGSTOP)
+        time.sleep(1.5)
+        self.proxy.proc.send_signal(signal.SIGCONT)
+        for c, key in zip(conns, keys):
+            self.assertEqual(1, self.reply(c, encode("INCR", key)))
+        self.assertNotIn("backend.request_timeout", self.proxy.log_text())
 
     def test_upload_that_is_always_cut_off(self):
         self.serve()
