@@ -57,7 +57,8 @@ bool transaction_leaves_multi(const struct request *r, const struct bereply *rep
  * command. */
 bool transaction_is_forbidden(struct client *c, struct node *n);
 
-/* True when an error came before EXEC's reply, which will therefore be one too: nothing ran. */
+/* True when an error came before EXEC's reply, which will therefore be one too: nothing ran. (Not
+ * where the error was MULTI's: what follows runs command by command.) */
 bool transaction_is_refused(const struct request *r);
 
 /* EXEC's reply is an error. The one that tells why: the first if there was one before. `inner` is

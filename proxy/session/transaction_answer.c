@@ -111,7 +111,7 @@ bool transaction_is_refused(const struct request *r)
 {
     const struct transaction *t = r->data;
 
-    return t->early_error != NULL;
+    return t->early_error != NULL && !t->ran_singly;
 }
 
 /* EXEC is refused itself in two ways: with the cause alone, or with it behind EXECABORT. */

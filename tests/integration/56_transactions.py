@@ -4,7 +4,7 @@ import time
 import unittest
 
 from harness.case import Case, Setup, in_threads
-from harness.fake import FakeCluster
+from harness.fake import FakeCluster, reset
 from harness.proxy import STANDIN, Proxy, scaled
 from harness.resp import OK, PONG, Error, Simple, encode
 from harness.servers import key_slot
@@ -502,6 +502,17 @@ class OnCue(Case):
         node.rule("EXEC", on_exec)
 
     LINES = ["MULTI", "INCR {c}a", "INCR {c}b", "EXEC"]
+
+    def test_multi_refused_and_the_connection_lost(self):
+        """Nobody knew that this server has no MULTI: what followed it has run, one by one."""
+        home = self.node_of("{single}")
+        home.rule("EXEC", reset)
+        with self.proxy.conn() as c:
+            for line, want in (("MULTI", OK), ("INCR {single}a", QUEUED)):
+                self.expect(c, line, want)
+            got = c.cmd("EXEC")
+        self.assertEqual(1, home.ran("INCR"))
+        self.assertTrue(got.startswith(b"UNKNOWN "), got)
 
     def once(self, answer):
         left = [1]
