@@ -11,8 +11,8 @@
 
 /* How long a node that answered "not now" is left alone before one request tries it again. */
 #define PROBE_MS 10
-/* A server that is there has been connected to and says hello within this time. */
-#define FRESH_MS 100
+/* A server that is there says hello so soon after an attempt, whose time is known by its tick. */
+#define FRESH_MS (100 + LOOP_TICK_MS)
 /* The longest wait before a request that is sent round in circles is sent again. */
 #define CIRCLE_MS 500
 
