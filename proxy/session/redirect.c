@@ -46,6 +46,7 @@ enum refusal redirect_classify(struct upstream *u, struct node *n, struct reques
         return why;
     METRIC_ADD(&env->metrics, replies_refused, 1);
     redirect_drop_target(r);
+    r->refusal = (uint8_t)why; /* by which redirect_drop_target knows that there is a target */
     switch (why) {
     case REFUSAL_MOVED:
         METRIC_ADD(&env->metrics, moved, 1);
