@@ -43,7 +43,7 @@ void identity_borrow(struct client *c, const struct command *cmd, struct scatter
 /* The client is on its own profile again. */
 void identity_return(struct client *c, struct scatter *s);
 
-/* The name of its user. */
+/* The name of its user, whatever it has under way. */
 const char *identity_user(const struct client *c);
 
 /* What AUTH or HELLO ... AUTH was given. */
