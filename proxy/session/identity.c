@@ -13,6 +13,8 @@
 #define GUESTS_MS 1000
 /* No server takes a longer argument from one who did not AUTH yet. */
 #define CREDENTIAL_MAX 16384
+/* AUTH with two of those, or HELLO, and more. */
+#define STRANGER_MAX ((size_t)64 * 1024)
 
 static uint16_t pinned_profile(struct session_env *env, const struct profile *p)
 {
@@ -188,6 +190,13 @@ static void reply_noauth(struct client *c, const struct command *cmd)
     error_write(&out, ERROR_NOAUTH);
     client_reply(c, cmd, &out);
     chain_clear(&out);
+}
+
+bool identity_too_long(const struct client *c, size_t bytes)
+{
+    if (bytes <= STRANGER_MAX)
+        return false;
+    return listener_of(c)->auth != AUTH_SERVERS || (c->up->guests_refused && c->up->guests_ms != 0);
 }
 
 bool identity_stops(struct client *c, const struct command *cmd, enum dispatch_result *result)

@@ -559,6 +559,21 @@ class OneServerWithAPassword(IdentityCase):
             self.expect(c, "RESET", Simple(b"RESET"))
             self.expect_error(c, "GET k", NOAUTH)
 
+    def test_a_stranger_sends_much(self):
+        """What is not finished is not kept for those who have to AUTH first."""
+        for before, refused in (("AUTH wrong", True), ("AUTH pw", False)):
+            c = self.conn(proxy=self.proxy)
+            c.cmd("GET", "k")
+            c.cmd(*before.split())
+            c.send(b"*3\r\n$3\r\nSET\r\n$1\r\nx\r\n$1000000\r\n" + b"x" * 1000)
+            if refused:
+                self.assertEqual("ERR Protocol error: unauthenticated bulk length", c.read().decode())
+                with self.assertRaises((Closed, OSError)):
+                    c.read()
+            else:
+                c.send(b"x" * 999000 + b"\r\n")
+                self.assertEqual(OK, c.read())
+
     def test_select_is_asked_for_by_itself(self):
         """How many databases there are is the proxy's question."""
         with self.server.conn() as admin, self.proxy.conn(timeout=grace(20)) as c:
