@@ -200,7 +200,9 @@ static void become_ready(struct beconn *c)
     chain_splice(&c->stream.out, &c->waiting);
     chain_clear(&c->waiting);
     stream_mark_dirty(&c->stream);
-    node_recovered(c->node);
+    /* A server that hangs takes connections all the same: a bare one has yet to hear a word. */
+    if (!profile_of(c)->bare)
+        node_recovered(c->node);
     log_debug("connected to %s", addr_format(&c->node->addr, name));
     c->env->ops->ready(c);
 }
@@ -232,21 +234,39 @@ static bool refuses_user(const struct beconn *c, const struct bereply *reply)
             begins_with(reply, "-NOPERM "));
 }
 
-static void refuse(struct beconn *c, const struct bereply *reply)
+/* The server has no RESP3, or its HELLO has another name: it serves the others all the same. */
+static bool refuses_dialect(const struct beconn *c, const struct bereply *reply)
 {
-    /* What HELLO says about itself would be a strange answer to a GET. */
-    static const char noauth[] = "-NOAUTH Authentication required.\r\n";
-    static const struct bereply instead = {.data = noauth, .len = sizeof(noauth) - 1, .type = '-'};
-
-    beconn_refuse(c, begins_with(reply, "-NOAUTH ") ? &instead : reply);
+    return c->step == STEP_HELLO && (profile_of(c)->guest || has_company(c, true)) &&
+           (begins_with(reply, "-NOPROTO ") || begins_with(reply, "-ERR unknown command"));
 }
 
+static void refuse(struct beconn *c, const struct bereply *reply)
+{
+    /* What HELLO says about itself would be a strange answer to a GET, and could repeat a
+     * password. */
+    static const char noauth[] = "-NOAUTH Authentication required.\r\n",
+                      noproto[] = "-NOPROTO unsupported protocol version\r\n";
+    static const struct bereply no_auth = {.data = noauth, .len = sizeof(noauth) - 1, .type = '-'},
+                                no_proto = {
+                                    .data = noproto, .len = sizeof(noproto) - 1, .type = '-'};
+
+    if (refuses_dialect(c, reply))
+        reply = &no_proto;
+    beconn_refuse(c, begins_with(reply, "-NOAUTH ") ? &no_auth : reply);
+}
+
+/* A server repeats the arguments of a command that it does not know: among them the password. */
 static void log_refusal(const struct beconn *c, const struct bereply *reply)
 {
+    size_t len = MIN(reply->len - 3, (size_t)200);
+    const char *args = memmem(reply->data + 1, len, ", with args", 11);
     char name[ADDR_TEXT_MAX];
 
-    log_warn("%s refuses the handshake: %.*s", addr_format(&c->node->addr, name),
-             (int)MIN(reply->len - 3, (size_t)200), reply->data + 1);
+    if (args != NULL)
+        len = (size_t)(args - reply->data) - 1;
+    log_warn("%s refuses the handshake: %.*s", addr_format(&c->node->addr, name), (int)len,
+             reply->data + 1);
 }
 
 /* Other errors (BUSY) pass. EXEC's stands behind EXECABORT. */
@@ -274,7 +294,7 @@ bool handshake_reply(struct beconn *c, const struct bereply *reply)
 {
     c->noauth |= begins_with(reply, "-NOAUTH ");
     if ((reply->type == '-' && c->step < STEP_SETNAME) || !take_multi(c, reply)) {
-        if (c->step < STEP_SETNAME && refuses_user(c, reply)) {
+        if (c->step < STEP_SETNAME && (refuses_user(c, reply) || refuses_dialect(c, reply))) {
             if (!profile_of(c)->guest)
                 log_refusal(c, reply);
             refuse(c, reply);

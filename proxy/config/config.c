@@ -131,8 +131,11 @@ static const struct config_upstream *upstream_of(const struct config *c,
 
 static bool is_local(const struct addr *a)
 {
-    return a->port == 0 || strncmp(a->host, "127.", 4) == 0 || strcmp(a->host, "::1") == 0 ||
-           strcmp(a->host, "localhost") == 0;
+    struct sockaddr_any sa;
+
+    /* "127.0.0.1.example.com" is a name like any other. */
+    return a->port == 0 || (strncmp(a->host, "127.", 4) == 0 && addr_numeric(a, &sa)) ||
+           strcmp(a->host, "::1") == 0 || strcmp(a->host, "localhost") == 0;
 }
 
 /* What `auto` means for each listener, and whether it can be meant. */

@@ -127,9 +127,15 @@ static void take_reply(struct node_query *q, const redisReply *r)
     q->count--;
     if (what == QUESTION_SETNAME && r->type == REDIS_REPLY_ERROR)
         snprintf(q->refusal, sizeof(q->refusal), "%s", r->str);
-    if (what == QUESTION_AUTH && auth_refused(r))
-        lose(q, r->str);
-    else if (what != QUESTION_AUTH && what != QUESTION_SETNAME)
+    if (what == QUESTION_AUTH && auth_refused(r)) {
+        /* A server repeats the arguments of a command that it does not know: the password. */
+        const char *args = strstr(r->str, ", with args");
+
+        snprintf(why, sizeof(why), "%.*s",
+                 args != NULL ? (int)MIN(args - r->str, (ptrdiff_t)sizeof(why)) : (int)sizeof(why),
+                 r->str);
+        lose(q, why);
+    } else if (what != QUESTION_AUTH && what != QUESTION_SETNAME)
         q->env->ops->answered(q, what, r);
 }
 

@@ -13,14 +13,16 @@
 /* Verdicts that are remembered; beyond, the oldest goes. */
 #define MAX_VERDICTS 4096
 #define TEXT_MAX 256
-/* More arguments than these cannot change the verdict on a command without keys and channels. */
+/* The verdict is one for all arguments (commands with keys are the servers' own), so no more than
+ * these are shown to them. */
 #define MAX_ARGS 32
-#define MAX_ARGS_BYTES 4096
+#define MAX_ARG_LEN 64
 
 enum verdict {
     ACL_ALLOWED,
     ACL_DENIED,
     ACL_UNKNOWN, /* the servers do not tell */
+    ACL_LATER,   /* nor now, for a reason that passes (BUSY): `text` */
 };
 
 struct acl_verdict {
@@ -30,7 +32,7 @@ struct acl_verdict {
     const struct command *cmd;
     uint64_t until_ms;
     enum verdict verdict;
-    char text[TEXT_MAX]; /* ACL_DENIED: the error without "-" */
+    char text[TEXT_MAX]; /* ACL_DENIED, ACL_LATER: the error without "-" */
     char user[];
 };
 
@@ -137,32 +139,59 @@ static void read_denial(struct acl_verdict *v, const struct resp_item *item)
                  "NOPERM this user has no permissions to run the '%s' command", v->cmd->name);
 }
 
-static void read_answer(struct acl_verdict *v, const struct request *part)
+/* The upstream's user has no right to ask, or is not let in at all, or they have no DRYRUN. */
+static bool will_not_tell(const struct resp_item *item)
+{
+    return begins_with(item, "NOPERM ") || begins_with(item, "NOAUTH ") ||
+           begins_with(item, "WRONGPASS ") || begins_with(item, "ERR unknown ") ||
+           begins_with(item, "ERR Unknown ");
+}
+
+/* False: the servers did not say anything about the user. */
+static bool read_answer(struct acl_verdict *v, const struct request *part)
 {
     const char *p = request_reply(part);
     struct resp_item item;
 
     v->verdict = ACL_UNKNOWN;
-    if (part->failed || !resp_next(&p, p + part->reply_len, &item)) {
-        v->until_ms -= KEEP_MS - KEEP_NOTHING_MS;
-        return;
-    }
-    if (item.type == '+')
+    if (part->failed || !resp_next(&p, p + part->reply_len, &item))
+        return false;
+    if (item.type == '+') {
         v->verdict = ACL_ALLOWED;
-    else if (item.type == '$')
-        read_denial(v, &item);
-    else if (begins_with(&item, "ERR User '"))
-        read_denial(v, &item); /* there is none of this name (any more) */
-    else if (begins_with(&item, "ERR Command '") || begins_with(&item, "ERR wrong number"))
+    } else if (item.type == '$' || begins_with(&item, "ERR User '")) {
+        read_denial(v, &item); /* or there is none of this name (any more) */
+    } else if (begins_with(&item, "ERR Command '")) {
         v->verdict = ACL_ALLOWED; /* no server has it: there is nothing to be guarded */
+    } else if (!will_not_tell(&item)) {
+        v->verdict = ACL_LATER;
+        snprintf(v->text, sizeof(v->text), "%.*s", (int)MIN(item.len, (size_t)TEXT_MAX - 1),
+                 item.data);
+        return false;
+    }
+    return true;
 }
 
 static void on_answer(struct client *c, struct request *parent, struct chain *out)
 {
     const struct question *q = parent->scatter->data;
+    struct acl_cache *a = c->env->acl;
+    struct acl_verdict *v = find(a, c->up, q->cmd, q->user);
+    struct acl_verdict said = {.cmd = q->cmd};
 
     (void)out; /* the command that waits is looked at again */
-    read_answer(remember(c->env->acl, c->up, q->cmd, q->user), parent->scatter->parts);
+    if (!read_answer(&said, parent->scatter->parts)) {
+        /* What was known has to do for a while. */
+        if (v == NULL || v->verdict == ACL_UNKNOWN || v->verdict == ACL_LATER) {
+            v = remember(a, c->up, q->cmd, q->user);
+            v->verdict = said.verdict;
+            memcpy(v->text, said.text, sizeof(v->text));
+        }
+        v->until_ms = a->env->loop->now_ms + KEEP_NOTHING_MS;
+        return;
+    }
+    v = remember(a, c->up, q->cmd, q->user);
+    v->verdict = said.verdict;
+    memcpy(v->text, said.text, sizeof(v->text));
 }
 
 static char *chain_text(const struct chain *from, uint32_t *len)
@@ -177,23 +206,19 @@ static char *chain_text(const struct chain *from, uint32_t *len)
     return text;
 }
 
-static bool is_short(const struct resp_request *r)
-{
-    return r->argc <= MAX_ARGS && r->len <= MAX_ARGS_BYTES;
-}
-
 static char *compose(const char *user, const struct resp_request *r, uint32_t *len)
 {
+    uint32_t argc = MIN(r->argc, (uint32_t)MAX_ARGS);
     struct chain out;
     char *text;
 
     chain_init(&out);
-    resp_write_array(&out, r->argc + 3);
+    resp_write_array(&out, argc + 3);
     resp_write_text(&out, "ACL");
     resp_write_text(&out, "DRYRUN");
     resp_write_text(&out, user);
-    for (uint32_t i = 0; i < r->argc; i++)
-        resp_write_bulk(&out, resp_arg_ptr(r, i), resp_arg_len(r, i));
+    for (uint32_t i = 0; i < argc; i++)
+        resp_write_bulk(&out, resp_arg_ptr(r, i), MIN(resp_arg_len(r, i), (uint32_t)MAX_ARG_LEN));
     text = chain_text(&out, len);
     chain_clear(&out);
     return text;
@@ -212,7 +237,7 @@ static bool ask(struct client *c, const struct command *cmd, const struct resp_r
     uint32_t len;
     char *text;
 
-    if (conn == NULL || !is_short(r))
+    if (conn == NULL)
         return false;
     q = xmalloc(sizeof(*q) + strlen(user) + 1);
     q->cmd = cmd;
@@ -242,6 +267,7 @@ static bool reaches_servers(const struct command *cmd)
     case LOCAL_DEBUG:
     case LOCAL_SCRIPT_KILL:
     case LOCAL_FUNCTION_KILL:
+    case LOCAL_WATCH:
         return true;
     default:
         return false;
@@ -276,7 +302,7 @@ bool acl_stops(struct client *c, const struct command *cmd, const struct resp_re
         (cmd->flags & CMD_NO_AUTH) != 0 || reaches_servers(cmd))
         return false;
     /* What libraries send whenever they connect costs the others nothing. */
-    if (guest && (!is_dangerous(cmd) || cmd->local == LOCAL_INFO))
+    if (guest && cmd->route == ROUTE_LOCAL && (!is_dangerous(cmd) || cmd->local == LOCAL_INFO))
         return false;
     user = identity_user(c);
     v = find(c->env->acl, c->up, cmd, user);
@@ -288,6 +314,8 @@ bool acl_stops(struct client *c, const struct command *cmd, const struct resp_re
         return false;
     *result = DISPATCH_DONE;
     if (v != NULL && v->verdict == ACL_DENIED)
+        return deny(c, cmd, v->text);
+    if (v != NULL && v->verdict == ACL_LATER && is_dangerous(cmd))
         return deny(c, cmd, v->text);
     if (strcmp(user, "default") == 0 || !is_dangerous(cmd))
         return false;

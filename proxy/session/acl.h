@@ -13,8 +13,9 @@
 
 struct acl_cache;
 
-/* For a command that the proxy answers: true when it does not go on now, and *result is what the
- * dispatcher returns (it waits until the servers were asked, or was answered with NOPERM). */
+/* For a command that the proxy answers, or has to act upon itself: true when it does not go on now,
+ * and *result is what the dispatcher returns (it waits until the servers were asked, or was
+ * answered with NOPERM). */
 MUST_CHECK bool acl_stops(struct client *c, const struct command *cmd, const struct resp_request *r,
                           enum dispatch_result *result);
 

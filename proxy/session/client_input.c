@@ -4,6 +4,7 @@
 #include "resp/write.h"
 #include "session/blocking.h"
 #include "session/dispatch_error.h"
+#include "session/identity.h"
 #include "session/reply_mode.h"
 
 /* Requests of one client handled in one go; the rest wait until others have had their turn. */
@@ -54,6 +55,11 @@ static size_t parse_requests(struct client *c, struct resp_parser *parser, const
             pos += used;
             break;
         case RESP_PARSE_MORE:
+            if (UNLIKELY(c->anonymous) &&
+                identity_too_long(c, MAX(len - pos, resp_parser_need(parser)))) {
+                dispatch_protocol_error(c, "ERR Protocol error: unauthenticated bulk length");
+                return len;
+            }
             *unfinished = true;
             return pos;
         case RESP_PARSE_BAD:

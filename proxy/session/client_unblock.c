@@ -90,7 +90,8 @@ static void collect(struct gather *g, struct session_env *env)
 static bool ask_server(struct client *c, const struct unblock_order *o)
 {
     struct upstream *u = c->env->upstreams[o->upstream];
-    struct beconn *conn = node_shared(upstream_node(u, &o->addr), u->base_profile[0]);
+    struct node *n = upstream_node(u, &o->addr);
+    struct beconn *conn = n != NULL ? node_shared(n, u->base_profile[0]) : NULL;
     char text[UNBLOCK_TEXT_MAX];
 
     if (conn == NULL)

@@ -3,6 +3,7 @@
 #include "base/alloc.h"
 #include "base/crc16.h"
 #include "base/log.h"
+#include "session/acl.h"
 #include "session/blocking.h"
 #include "session/client_pause.h"
 #include "session/forward.h"
@@ -219,8 +220,12 @@ static enum dispatch_result dispatch_keys(struct client *c, const struct command
 static enum dispatch_result dispatch_all(struct client *c, const struct command *cmd,
                                          const struct resp_request *r, struct block *block)
 {
+    enum dispatch_result stopped;
+
     if (UNLIKELY((cmd->flags & CMD_GUARDED) != 0) && config_set_refuses(c, cmd, r))
         return DISPATCH_DONE;
+    if (UNLIKELY(scripts_is_news(cmd)) && acl_stops(c, cmd, r, &stopped))
+        return stopped;
     if (c->up->single) {
         if ((cmd->flags & CMD_NOSCRIPT) != 0)
             scripts_see_all(c, cmd, r);

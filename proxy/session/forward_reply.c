@@ -179,7 +179,7 @@ static bool moved_to_replacement(struct client *c, struct request *r, const stru
 
     if (old->state == BECONN_CLOSED || r->slot != SLOT_NONE)
         return false;
-    conn = node_shared(old->node, c->profile);
+    conn = node_shared(old->node, old->profile); /* its own user's, whoever asked */
     if (conn != NULL)
         forward_again(c, r, conn, false);
     return conn != NULL;

@@ -13,6 +13,8 @@
 #define GUESTS_MS 1000
 /* No server takes a longer argument from one who did not AUTH yet. */
 #define CREDENTIAL_MAX 16384
+/* AUTH with two of those, or HELLO, and more. */
+#define STRANGER_MAX ((size_t)64 * 1024)
 
 static uint16_t pinned_profile(struct session_env *env, const struct profile *p)
 {
@@ -73,9 +75,19 @@ int identity_profile(struct client *c, uint8_t proto, uint16_t db)
     return profile_find(&c->env->profiles, &wanted);
 }
 
+/* As others see it: not what it is lent for a command, nor where its AUTH waits. */
+static const struct profile *home_of(const struct client *c)
+{
+    const struct request *r = c->head;
+
+    if (r != NULL && r->state == REQUEST_PARTS && r->scatter->home >= 0)
+        return &c->env->profiles.profiles[r->scatter->home];
+    return profile_of(c);
+}
+
 const char *identity_user(const struct client *c)
 {
-    const char *user = profile_of(c)->user;
+    const char *user = home_of(c)->user;
 
     return user != NULL ? user : "default";
 }
@@ -180,6 +192,13 @@ static void reply_noauth(struct client *c, const struct command *cmd)
     chain_clear(&out);
 }
 
+bool identity_too_long(const struct client *c, size_t bytes)
+{
+    if (bytes <= STRANGER_MAX)
+        return false;
+    return listener_of(c)->auth != AUTH_SERVERS || (c->up->guests_refused && c->up->guests_ms != 0);
+}
+
 bool identity_stops(struct client *c, const struct command *cmd, enum dispatch_result *result)
 {
     bool hello = cmd->local == LOCAL_HELLO; /* words its refusal by itself */
@@ -206,11 +225,9 @@ bool identity_stops(struct client *c, const struct command *cmd, enum dispatch_r
 
 /* --- AUTH --- */
 
-/* Data of the scatter. While it is under way the client is on the profile of bare connections: so
- * the AUTH waits for a server like any other request. */
+/* Data of the scatter. While it is under way the client is on the profile of bare connections, away
+ * from its own (scatter->home): so the AUTH waits for a server like any other request. */
 struct auth_try {
-    struct session_env *env;
-    uint16_t old; /* the client's profile, with its reference */
     struct auth_next *next;
     bool alone; /* sent without the user, so that a server's refusal fits */
     struct profile wanted;
@@ -220,7 +237,6 @@ static void drop_try(void *data)
 {
     struct auth_try *t = data;
 
-    profile_unref(&t->env->profiles, t->old);
     explicit_bzero(t->wanted.password, strlen(t->wanted.password));
     free(t->wanted.password);
     free(t->wanted.user);
@@ -232,13 +248,11 @@ static void on_checked(struct client *c, struct request *parent, struct chain *o
 {
     const struct request *part = parent->scatter->parts;
     struct auth_try *t = parent->scatter->data;
-    struct profile_table *profiles = &c->env->profiles;
     bool good = *request_reply(part) == '+';
-    int profile = good ? profile_find(profiles, &t->wanted) : -1;
+    int profile = good ? profile_find(&c->env->profiles, &t->wanted) : -1;
 
+    identity_return(c, parent->scatter);
     if (profile < 0) {
-        profile_ref(profiles, t->old);
-        identity_move(c, t->old);
         if (good)
             error_write(out, ERROR_PROFILES);
         else
@@ -274,6 +288,7 @@ static void ask_server(struct client *c, const struct command *cmd, struct auth_
     struct request *parent = scatter_open(c, cmd, on_checked, t);
 
     parent->scatter->drop = drop_try;
+    parent->scatter->home = c->profile;
     client_hold(c, HOLD_BARRIER);
     profile_ref(&c->env->profiles, c->env->auth_profile);
     c->profile = c->env->auth_profile;
@@ -304,8 +319,6 @@ static void auth_at_servers(struct client *c, const struct command *cmd,
         return;
     }
     t = xcalloc(1, sizeof(*t));
-    t->env = c->env;
-    t->old = c->profile;
     t->next = *next;
     t->alone = who->alone;
     *next = NULL;
@@ -313,7 +326,6 @@ static void auth_at_servers(struct client *c, const struct command *cmd,
     t->wanted.user = xstrndup(who->user, who->user_len);
     t->wanted.password = xstrndup(who->password, who->password_len);
     if (subscriber_is(c) && !profile_same_user(&t->wanted, profile_of(c))) {
-        profile_ref(&c->env->profiles, t->old);
         drop_try(t);
         error_write(out, ERROR_AUTH_LISTENS);
         return;

@@ -33,6 +33,10 @@ void identity_move(struct client *c, int profile);
 MUST_CHECK bool identity_stops(struct client *c, const struct command *cmd,
                                enum dispatch_result *result);
 
+/* For a client that is `anonymous`: true when a request of so many bytes is not waited for, because
+ * it has to AUTH first: whom nobody knows may not fill the proxy's memory. */
+MUST_CHECK bool identity_too_long(const struct client *c, size_t bytes);
+
 /* A guest's connection was told to AUTH: the servers let nobody in without. */
 void identity_guest_refused(struct upstream *u);
 
@@ -43,7 +47,7 @@ void identity_borrow(struct client *c, const struct command *cmd, struct scatter
 /* The client is on its own profile again. */
 void identity_return(struct client *c, struct scatter *s);
 
-/* The name of its user. */
+/* The name of its user, whatever it has under way. */
 const char *identity_user(const struct client *c);
 
 /* What AUTH or HELLO ... AUTH was given. */

@@ -26,7 +26,7 @@ struct scatter {
     uint32_t keys;                    /* keys of the parent */
     void *data;                       /* of finish; freed with the scatter */
     void (*drop)(void *data);         /* how to free it; NULL: free() */
-    int32_t home;     /* identity_borrow: the client's own profile, with its reference; -1 */
+    int32_t home;     /* the client's own profile, with its reference, while it is on another; -1 */
     uint32_t order[]; /* ordinals of the keys, part by part (request.first, count) */
 };
 

@@ -36,6 +36,9 @@ void scripts_forget(struct scripts *s);
 /* A client sends EVAL (or another command with CMD_SCRIPT): its body is remembered. */
 void scripts_see(struct client *c, const struct command *cmd, const struct resp_request *r);
 
+/* SCRIPT LOAD or FLUSH: only who may run it may change what is remembered. */
+bool scripts_is_news(const struct command *cmd);
+
 /* A client sends SCRIPT LOAD or FLUSH: all workers remember its body, or forget all. */
 void scripts_see_all(struct client *c, const struct command *cmd, const struct resp_request *r);
 

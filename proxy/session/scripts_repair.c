@@ -59,6 +59,12 @@ static void tell_all(struct session_env *env, bool flush, const char *body, uint
         gather_free(g);
 }
 
+bool scripts_is_news(const struct command *cmd)
+{
+    return (cmd->flags & CMD_NOSCRIPT) != 0 &&
+           (is_named(cmd, "script|flush") || is_named(cmd, "script|load"));
+}
+
 void scripts_see_all(struct client *c, const struct command *cmd, const struct resp_request *r)
 {
     if (is_named(cmd, "script|flush"))

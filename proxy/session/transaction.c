@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "resp/write.h"
+#include "session/acl.h"
 #include "session/client_pause.h"
 #include "session/dispatch_error.h"
 #include "session/forward.h"
@@ -306,6 +307,12 @@ static bool is_exec(const struct command *cmd)
     return cmd != NULL && cmd->local == LOCAL_EXEC;
 }
 
+/* No server sees it in time to say that the user may not run it. */
+static bool is_ours(const struct command *cmd, enum transaction_fate fate)
+{
+    return fate == TX_OWN || scripts_is_news(cmd);
+}
+
 bool transaction_takes(struct client *c, const struct command *cmd, const struct resp_request *r,
                        enum dispatch_result *result)
 {
@@ -348,6 +355,11 @@ bool transaction_takes(struct client *c, const struct command *cmd, const struct
             fail(t);
         if (fate == TX_UNSUPPORTED)
             return false;
+        if (is_ours(cmd, fate) && acl_stops(c, cmd, r, result)) {
+            if (*result == DISPATCH_DONE)
+                fail(t);
+            return true;
+        }
         *result = fate == TX_IMPOSSIBLE ? dispatch_refused(c, cmd, " is not possible inside MULTI")
                                         : queue(c, cmd, r, fate);
     }

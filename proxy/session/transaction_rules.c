@@ -62,6 +62,16 @@ static bool one_server_answers(enum command_local l)
     }
 }
 
+/* A password that a server has to check: EXEC cannot wait for it in the midst of its array. */
+static bool asks_servers(const struct client *c, enum command_local l, const struct resp_request *r)
+{
+    bool auth = l == LOCAL_AUTH;
+
+    for (uint32_t i = 2; i < r->argc && l == LOCAL_HELLO; i++)
+        auth |= resp_arg_is(r, i, "auth");
+    return auth && c->env->config->listeners[c->listener].auth == AUTH_SERVERS;
+}
+
 static enum transaction_fate fate_of_local(const struct client *c, const struct command *cmd,
                                            const struct resp_request *r)
 {
@@ -82,6 +92,8 @@ static enum transaction_fate fate_of_local(const struct client *c, const struct 
     if (c->up->single) {
         if (one_server_answers(l))
             return TX_SENT;
+        if (asks_servers(c, l, r))
+            return TX_IMPOSSIBLE;
         /* The answers behind another dialect would be in it. */
         if (l == LOCAL_AUTH ||
             (l == LOCAL_HELLO && (r->argc == 1 || (resp_arg_int(r, 1, &n) && n == c->proto))))

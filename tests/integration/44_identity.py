@@ -1,8 +1,10 @@
 """Who a client is: AUTH and HELLO ... AUTH checked by the servers, whose ACLs then rule; guests;
 passwords of the proxy's own."""
+import hashlib
 import os
 import random
 import re
+import signal
 import threading
 import time
 import unittest
@@ -231,6 +233,12 @@ class Rights(IdentityCase):
         everywhere("ACL", "SETUSER", "ann", "resetkeys", "~b:*")
         self.expect_error(c, "GET a:1", NOKEY)
 
+    def test_one_key_says_nothing_about_another(self):
+        self.user("wanda", ">p", "~a:*", "&*", "+@all")
+        c = self.conn("wanda", "p")
+        self.assertEqual([Error(NOKEY.encode()), OK, OK, Error(NOKEY.encode()), OK],
+                         c.pipeline(["WATCH b:1", "WATCH a:1", "UNWATCH", "WATCH b:1", "UNWATCH"]))
+
     def test_users_never_mix(self):
         """Many at the same time on each worker; each key carries the name of who may have it."""
         names = ["u%d" % i for i in range(8)]
@@ -327,6 +335,30 @@ class AnsweredByTheProxy(IdentityCase):
                       ["~*", "&*", "-@all", "+client|list", "+config|get", "+info", "+auth"]):
             allowed = self.compare(*rules)
             self.assertLess(allowed, everything, rules)
+
+    def test_inside_multi(self):
+        """Refused when it would be queued, as by a server."""
+        self.user("tess", ">p", "~*", "&*", "+@all", "-ping", "-client", "-role", "-acl|whoami")
+        with setup.cluster.nodes[0].conn() as o, setup.proxy.conn() as c:
+            for conn in (o, c):
+                self.expect(conn, "AUTH tess p", OK)
+            for line in ("PING", "CLIENT ID", "CLIENT INFO", "ROLE", "ACL WHOAMI", "ECHO x"):
+                lines = ["MULTI", line, "EXEC", "ECHO after"]
+                self.assertEqual(repr(o.pipeline(lines)), repr(c.pipeline(lines)), line)
+
+    def test_who_may_not_flush_scripts(self):
+        body, digest = "return 44", hashlib.sha1(b"return 44").hexdigest()
+        self.user("writer", ">p", "~*", "&*", "+@all")
+        self.user("reader", ">p", "~*", "&*", "+get")
+        c = self.conn("writer", "p", proxy=setup.proxy)
+        self.expect(c, ["EVAL", body, "0"], 44)
+        noflush = "NOPERM this user has no permissions to run the 'script|flush' command"
+        for _ in range(4):  # on all workers
+            self.expect_error(self.conn("reader", "p"), "SCRIPT FLUSH", noflush)
+        everywhere("SCRIPT", "FLUSH")
+        self.expect(c, ["EVALSHA", digest, "0"], 44)
+        self.expect(c, "SCRIPT FLUSH", OK)
+        self.expect_error(c, ["EVALSHA", digest, "0"], "NOSCRIPT No matching script. Please use EVAL.")
 
     def test_in_order(self):
         self.user("amy", ">secret", "~*", "&*", "+@all", "-ping", "-@dangerous")
@@ -527,6 +559,21 @@ class OneServerWithAPassword(IdentityCase):
             self.expect(c, "RESET", Simple(b"RESET"))
             self.expect_error(c, "GET k", NOAUTH)
 
+    def test_a_stranger_sends_much(self):
+        """What is not finished is not kept for those who have to AUTH first."""
+        for before, refused in (("AUTH wrong", True), ("AUTH pw", False)):
+            c = self.conn(proxy=self.proxy)
+            c.cmd("GET", "k")
+            c.cmd(*before.split())
+            c.send(b"*3\r\n$3\r\nSET\r\n$1\r\nx\r\n$1000000\r\n" + b"x" * 1000)
+            if refused:
+                self.assertEqual("ERR Protocol error: unauthenticated bulk length", c.read().decode())
+                with self.assertRaises((Closed, OSError)):
+                    c.read()
+            else:
+                c.send(b"x" * 999000 + b"\r\n")
+                self.assertEqual(OK, c.read())
+
     def test_select_is_asked_for_by_itself(self):
         """How many databases there are is the proxy's question."""
         with self.server.conn() as admin, self.proxy.conn(timeout=grace(20)) as c:
@@ -539,6 +586,81 @@ class OneServerWithAPassword(IdentityCase):
             self.expect(c, "AUTH fewer p", OK)
             noselect = Error(b"NOPERM this user has no permissions to run the 'select' command")
             self.assertEqual([noselect, b"v"], c.pipeline(["SELECT 3", "GET k"]))
+
+    def admin(self, *lines):
+        a = self.server.conn()
+        self.addCleanup(a.close)
+        self.expect(a, "AUTH pw", OK)
+        for line in lines:
+            self.expect(a, line, OK)
+        return a
+
+    def test_a_default_user_with_less_rights(self):
+        """Neither many arguments nor a server that is busy let it do more."""
+        admin = self.admin("ACL SETUSER default -client|kill -client|list -monitor",
+                           "ACL SETUSER op on >p ~* &* +@all", "CONFIG SET busy-reply-threshold 20")
+        c, op = self.conn(proxy=self.proxy), self.conn(proxy=self.proxy)
+        self.expect(c, "AUTH pw", OK)
+        self.expect(op, "AUTH op p", OK)
+        op.send(encode("EVAL", "while true do end", "0"))
+        self.eventually("the server is busy", lambda: isinstance(admin.cmd("GET", "k"), Error))
+        self.assertTrue(c.cmd("CLIENT", "LIST").startswith(b"BUSY "))
+        self.expect(admin, "SCRIPT KILL", OK)
+        op.read()
+        self.expect_error(c, ["CLIENT", "KILL"] + ["ID", "999999"] * 40,
+                          "NOPERM this user has no permissions to run the 'client|kill' command")
+        self.eventually("the answer is the servers' again", lambda: c.cmd("CLIENT", "LIST") == Error(
+            b"NOPERM this user has no permissions to run the 'client|list' command"))
+        self.expect_error(c, ["CLIENT", "LIST", "ID"] + ["1"] * 40,
+                          "NOPERM this user has no permissions to run the 'client|list' command")
+
+    def test_auth_inside_multi(self):
+        """A server would have to be asked in the midst of EXEC's answer."""
+        self.admin("ACL SETUSER ann on >p ~* &* +@all")
+        c = self.conn(proxy=self.proxy)
+        self.expect(c, "AUTH pw", OK)
+        aborted = Error(b"EXECABORT Transaction discarded because of previous errors.")
+        for name, line in (("AUTH", "AUTH ann p"), ("HELLO", "HELLO 2 AUTH ann p"), ("AUTH", "AUTH pw")):
+            refused = Error(b"ERR KEYWAY %s is not possible inside MULTI" % name.encode())
+            self.assertEqual([OK, refused, aborted, b"x"], c.pipeline(["MULTI", line, "EXEC", "ECHO x"]))
+            self.assertEqual([OK, Simple(b"QUEUED"), refused, Simple(b"QUEUED"), aborted, b"default"],
+                             c.pipeline(["MULTI", "GET k", line, "PING", "EXEC", "ACL WHOAMI"]))
+
+    def test_transactions_of_others(self):
+        """One user has no EXEC; those of the other work on the same worker."""
+        self.admin("ACL SETUSER ann on >p ~* &* +@all", "ACL SETUSER bob on >p ~* &* +@all -exec")
+        ann, bob = self.conn(proxy=self.proxy), self.conn(proxy=self.proxy)
+        self.expect(ann, "AUTH ann p", OK)
+        self.expect(bob, "AUTH bob p", OK)
+        block = ["MULTI", "INCR n", "INCR n", "EXEC"]
+        for i in range(1, 11):
+            for c in (bob, ann):
+                c.send(b"".join(encode(*line.split()) for line in block))
+            got = [bob.read() for _ in block]
+            self.assertTrue(got[3].startswith(b"EXECABORT Transaction discarded because of: NOPERM"), got)
+            self.assertEqual([2 * i - 1, 2 * i], [ann.read() for _ in block][3])
+
+    def stopped(self):
+        self.server.proc.send_signal(signal.SIGSTOP)
+        self.addCleanup(self.server.proc.send_signal, signal.SIGCONT)
+
+    def test_whose_a_client_is_while_it_waits(self):
+        self.admin("ACL SETUSER ann on >p ~* &* +@all", "ACL SETUSER kim on >p ~* &* +@all")
+        scans, auths, other = (self.conn(proxy=self.proxy) for _ in range(3))
+        self.expect(scans, "AUTH ann p", OK)
+        self.assertEqual(b"0", scans.cmd("SCAN", "0", "COUNT", "100")[0])
+        self.expect(auths, "AUTH kim p", OK)
+        self.expect(other, "AUTH pw", OK)
+        self.expect(other, "CLIENT KILL ID 999999", 0)  # that it may is known for a while
+        self.stopped()
+        scans.send(encode("SCAN", "0"))
+        auths.send(encode("AUTH", "ann", "p"))
+        time.sleep(0.05)
+        for user in ("ann", "kim"):
+            self.expect(other, ["CLIENT", "KILL", "USER", user], 1)
+        for c in (scans, auths):
+            with self.assertRaises((Closed, OSError)):
+                c.read()
 
     def test_while_the_server_is_away(self):
         """AUTH waits for it, as everything does; who was in stays."""
@@ -571,6 +693,57 @@ class OneServerWithAPassword(IdentityCase):
                 self.expect(c, "GET k", b"v")
                 self.assertIn(b" user=default ", c.cmd("CLIENT", "LIST"))
             self.assertLess(time.monotonic() - begin, grace(3))
+
+
+class Handshakes(IdentityCase):
+    def one(self, extra="", *args):
+        s = Server(args=args).start()
+        self.addCleanup(s.stop)
+        with s.conn() as admin:
+            self.expect(admin, "ACL SETUSER keyway on >master-key ~* &* +@all", OK)
+            self.expect(admin, "ACL SETUSER ann on >top-secret ~* &* +@all", OK)
+        text = "upstreams: {main: {server: \"%s\", user: keyway, password: master-key}}\n" % s.addr
+        p = Proxy([], ["--auth", "servers"], config=text + extra, workers=1).start()
+        self.addCleanup(p.stop)
+        c = self.conn("keyway", "master-key", proxy=p)
+        self.eventually("it is served", lambda: c.cmd("SET", "k", "v") == OK)
+        return s, p, c
+
+    def test_a_server_without_hello(self):
+        """It repeats what it was sent, and it serves those who speak RESP2 all the same."""
+        s, p, c = self.one("", "--rename-command", "HELLO", "")
+        ann = self.conn("ann", "top-secret", proxy=p)
+        self.assertEqual(3, ann.cmd("HELLO", "3").get(b"proto"))
+        for _ in range(5):
+            ann.send(encode("GET", "k"))
+            self.expect(c, "GET k", b"v")
+            self.assertTrue(ann.read().startswith(b"NOPROTO "))
+        self.assertNotIn("top-secret", p.log_text())
+        self.assertNotIn("refuses the handshake", p.log_text())
+
+    def test_auth_at_a_server_that_hangs(self):
+        """It takes connections: those for AUTH, which have no handshake, do not end its outage."""
+        s, p, c = self.one("backend: {request_timeout: 300ms, connect_timeout: 300ms, ride_through: 1s}\n")
+        s.proc.send_signal(signal.SIGSTOP)
+        try:
+            ended, others = threading.Event(), [self.conn(proxy=p) for _ in range(4)]
+
+            def work(conn):
+                while not ended.is_set():
+                    conn.cmd("AUTH", "ann", "top-secret")
+
+            threads = [threading.Thread(target=work, args=(o,)) for o in others]
+            for t in threads:
+                t.start()
+            try:
+                self.expect_error(c, "GET k", "CLUSTERDOWN The cluster is down")
+            finally:
+                ended.set()
+                for t in threads:
+                    t.join(grace(20))
+        finally:
+            s.proc.send_signal(signal.SIGCONT)
+        self.eventually("it is served again", lambda: c.cmd("GET", "k") == b"v")
 
 
 class Bounds(IdentityCase):
@@ -675,6 +848,8 @@ class OwnPassword(IdentityCase):
             self.assertEqual((0, ""), self.check(open_to_all % (text + ", protected: no")))
         for text in (", auth: servers", ", auth: proxy", ", password: x", ", auth: proxy, user: u, password: x"):
             self.assertEqual((0, ""), self.check(open_to_all % text))
+        self.assertEqual(1, self.check((open_to_all % "").replace("0.0.0.0", "127.0.0.1.example.com"))[0])
+        self.assertEqual((0, ""), self.check((open_to_all % "").replace("0.0.0.0", "127.0.0.9")))
         plain = "listeners: [{address: \"0.0.0.0:7600\"%s}]\nupstreams: {a: {cluster: [h:1]}}\n"
         for text in ("", ", auth: servers", ", auth: none", ", auth: proxy, password: x"):
             self.assertEqual((0, ""), self.check(plain % text))
