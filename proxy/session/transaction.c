@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "resp/write.h"
+#include "session/acl.h"
 #include "session/client_pause.h"
 #include "session/dispatch_error.h"
 #include "session/forward.h"
@@ -348,6 +349,11 @@ bool transaction_takes(struct client *c, const struct command *cmd, const struct
             fail(t);
         if (fate == TX_UNSUPPORTED)
             return false;
+        if (fate == TX_OWN && acl_stops(c, cmd, r, result)) {
+            if (*result == DISPATCH_DONE)
+                fail(t);
+            return true;
+        }
         *result = fate == TX_IMPOSSIBLE ? dispatch_refused(c, cmd, " is not possible inside MULTI")
                                         : queue(c, cmd, r, fate);
     }

@@ -62,6 +62,24 @@ static bool one_server_answers(enum command_local l)
     }
 }
 
+/* HELLO of the same dialect, AUTH. Where the servers check passwords, they are asked: that takes
+ * time, and the answer is to be there when the block has run. */
+static bool introduces(const struct client *c, enum command_local l, const struct resp_request *r)
+{
+    bool auth = l == LOCAL_AUTH;
+    int64_t n;
+
+    if (l == LOCAL_HELLO) {
+        if (r->argc > 1 && !(resp_arg_int(r, 1, &n) && n == c->proto))
+            return false; /* the answers behind another dialect would be in it */
+        for (uint32_t i = 2; i < r->argc; i++)
+            auth |= resp_arg_is(r, i, "auth");
+    } else if (l != LOCAL_AUTH) {
+        return false;
+    }
+    return !auth || c->env->config->listeners[c->listener].auth != AUTH_SERVERS;
+}
+
 static enum transaction_fate fate_of_local(const struct client *c, const struct command *cmd,
                                            const struct resp_request *r)
 {
@@ -82,9 +100,7 @@ static enum transaction_fate fate_of_local(const struct client *c, const struct 
     if (c->up->single) {
         if (one_server_answers(l))
             return TX_SENT;
-        /* The answers behind another dialect would be in it. */
-        if (l == LOCAL_AUTH ||
-            (l == LOCAL_HELLO && (r->argc == 1 || (resp_arg_int(r, 1, &n) && n == c->proto))))
+        if (introduces(c, l, r))
             return TX_OWN;
     }
     return TX_IMPOSSIBLE;

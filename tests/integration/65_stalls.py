@@ -456,6 +456,19 @@ class Bounds(StallCase):
                 self.expect(c, ["SET", key, value], OK)
                 self.expect(c, ["STRLEN", key], len(value))
 
+    def test_unblocked_when_it_cannot_be_held(self):
+        """CLIENT UNBLOCK closes a connection that is still being opened; there is no room to wait."""
+        self.serve("backend:\n  ride_through_bytes: 0\n  connect_timeout: 10s\n")
+        key = self.cluster.key_on(0)
+        waiting, other = self.client(), self.client()
+        number = waiting.cmd("CLIENT", "ID")
+        self.expect(waiting, ["GET", key], None)
+        self.first.rule("CLIENT", fake.silence)
+        waiting.send(encode("BLPOP", key, "0"))
+        self.eventually("it is unblocked", lambda: 1 == other.cmd("CLIENT", "UNBLOCK", str(number)))
+        self.assertIsInstance(self.reply(waiting, b"BLPOP"), Error)
+        self.serves_others()
+
     def test_ride_through_bytes_0_and_the_first_pipeline(self):
         """A connection still being opened is no outage. RESP3 needs one of its own."""
         self.serve("backend:\n  ride_through_bytes: 0\n")
