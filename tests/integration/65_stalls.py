@@ -144,6 +144,26 @@ class Endings(StallCase):
         self.assertLess(took, grace(5), "seconds until both were answered")
         self.assertEqual(2, self.first.calls("GET", a), "how often the refused one was sent")
 
+    def test_long_reply_cut_off_for_the_only_monitor(self):
+        """Its end closes another connection to the same node."""
+        self.serve(CONFIG + "  large_reply: 16KiB\n")
+
+        def half(conn, argv):
+            for head in (b"$1000000\r\n", b""):
+                conn.send(head + b"x" * 30000)
+                time.sleep(0.1)
+            fake.silence(conn, argv)
+        for node in self.cluster.nodes:
+            node.rule("MONITOR", lambda conn, argv: conn.send(b"+OK\r\n"))
+            node.rule("COMMAND", half)
+        for _ in range(2):
+            c = self.client()
+            self.expect(c, "MONITOR", OK)
+            c.send(encode("COMMAND"))
+            with self.assertRaises((Closed, ConnectionError)):
+                c.read()
+            self.serves_others()
+
     def test_read_whose_connection_always_breaks(self):
         self.serve()
         key = self.cluster.key_on(0)
