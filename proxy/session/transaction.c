@@ -6,6 +6,7 @@
 #include "session/client_pause.h"
 #include "session/dispatch_error.h"
 #include "session/forward.h"
+#include "session/monitor.h"
 #include "session/scripts.h"
 #include "session/transaction_block.h"
 #include "session/watch.h"
@@ -332,6 +333,11 @@ bool transaction_takes(struct client *c, const struct command *cmd, const struct
     }
     if (cmd->local == LOCAL_QUIT || cmd->local == LOCAL_RESET)
         return false;
+    if (UNLIKELY(c->monitors) && monitor_refuses(c, cmd)) {
+        fail(t);
+        *result = DISPATCH_DONE;
+        return true;
+    }
     if (cmd->local == LOCAL_DISCARD) {
         transaction_end(c);
         watch_release(c);
