@@ -253,6 +253,16 @@ bool node_lease_full(const struct node *n)
     return n->leased >= n->env->max_leased && n->idle_count == 0;
 }
 
+bool node_lease_room(struct node *n)
+{
+    if (n->leased < n->env->max_leased)
+        return true;
+    if (n->idle_count == 0)
+        return false;
+    node_retire(CONTAINER_OF(n->idle.next, struct beconn, idle_link));
+    return true;
+}
+
 struct beconn *node_lease(struct node *n, uint16_t profile)
 {
     struct beconn *c = find_idle(n, profile);
@@ -261,11 +271,8 @@ struct beconn *node_lease(struct node *n, uint16_t profile)
         take_idle(n, c);
         return c;
     }
-    if (n->leased >= n->env->max_leased) {
-        if (n->idle_count == 0)
-            return NULL;
-        node_retire(CONTAINER_OF(n->idle.next, struct beconn, idle_link)); /* another profile's */
-    }
+    if (!node_lease_room(n))
+        return NULL;
     c = open_conn(n, n->env, profile);
     if (c != NULL) {
         c->leased = true;

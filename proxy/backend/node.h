@@ -81,6 +81,8 @@ static inline bool node_is_named(const struct node *n)
 
 /* An exclusive connection; NULL while the node is in back-off or at its limit. */
 MUST_CHECK struct beconn *node_lease(struct node *n, uint16_t profile);
+/* Room for one more of them; an idle one is closed for it. False: backend.max_leased are in use. */
+MUST_CHECK bool node_lease_room(struct node *n);
 /* True when node_lease would fail for backend.max_leased. */
 bool node_lease_full(const struct node *n);
 /* Gives it back: kept when it is clean (ready, nothing in flight), else closed. */

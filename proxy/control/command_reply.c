@@ -290,8 +290,8 @@ static void read_one(struct reading *in, const redisReply *r, enum place place)
         read_one(in, subs->element[i], known != NULL ? PLACE_IN_TABLE : PLACE_IN_NEW);
     if (known == NULL)
         read_new(in, r, &c, sub_count > 0, place);
-    else if (known->arity != c.row.arity)
-        in->out->arity[known->number] = c.row.arity;
+    else if (known->arity != c.row.arity && (known->flags & CMD_SCRIPT) == 0)
+        in->out->arity[known->number] = c.row.arity; /* (of scripts the first argument is read) */
 }
 
 bool command_reply_read(const redisReply *r, const struct learn_policy *policy,

@@ -55,7 +55,9 @@ static void unblock(struct unblock_order *o, struct client *c)
         conn->retired = true;
         beconn_close(conn, NULL); /* nothing was sent yet: the request comes back, and is held */
     }
-    if (c->head->state == REQUEST_REFUSED) {
+    if (!blocking_is_on(c)) {
+        o->found = UNBLOCK_ANSWERED; /* it could not be held: it has its error */
+    } else if (c->head->state == REQUEST_REFUSED) {
         answer_held(o, c);
         o->found = UNBLOCK_ANSWERED;
     } else if (conn->server_id == 0) {
@@ -90,7 +92,7 @@ static void collect(struct gather *g, struct session_env *env)
 static bool ask_server(struct client *c, const struct unblock_order *o)
 {
     struct upstream *u = c->env->upstreams[o->upstream];
-    struct node *n = upstream_node(u, &o->addr);
+    struct node *n = upstream_node(u, &o->addr); /* NULL: a name of a map that is gone */
     struct beconn *conn = n != NULL ? node_shared(n, u->base_profile[0]) : NULL;
     char text[UNBLOCK_TEXT_MAX];
 

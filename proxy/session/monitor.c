@@ -18,7 +18,7 @@ struct monitor_hub {
     struct list_node waiting;   /* struct monitor.link: MONITOR is not answered yet */
     struct list_node live;
     struct list_node conns; /* struct monitor_conn.link */
-    struct loop_task task;  /* looks for masters without a connection, answers those who wait */
+    struct loop_task task;  /* answers those who wait; closes what nobody needs any more */
 };
 
 /* One client. */
@@ -137,8 +137,10 @@ void monitor_leave(struct client *c)
     c->monitors = false;
     list_unlink(&m->link);
     free(m);
+    /* Not at once: the client may leave because a connection breaks, in the midst of a walk over
+     * its node's connections, of which ours is one. */
     if (!in_use(h))
-        conns_end(h);
+        loop_add_task(h->up->env->loop, &h->task);
 }
 
 static void answer(struct client *c, struct chain *out)
@@ -190,7 +192,9 @@ static void run_task(struct loop_task *t)
 {
     struct monitor_hub *h = CONTAINER_OF(t, struct monitor_hub, task);
 
-    if (is_settled(h))
+    if (!in_use(h))
+        conns_end(h);
+    else if (is_settled(h))
         accept_all(h);
 }
 

@@ -6,6 +6,7 @@
 #include "session/client_pause.h"
 #include "session/dispatch_error.h"
 #include "session/forward.h"
+#include "session/monitor.h"
 #include "session/scripts.h"
 #include "session/transaction_block.h"
 #include "session/watch.h"
@@ -251,10 +252,12 @@ static enum dispatch_result execute(struct client *c, const struct command *cmd)
 {
     struct transaction *t = c->extra->transaction;
     uint16_t slot = slot_of(c, t);
-    /* A half-moved slot, a block that takes a connection of its own, own commands that run when the
+    uint64_t bytes = (uint64_t)buffer_bytes(&t->sent) + buffer_bytes(&t->loads) + EXEC_LEN;
+    /* A half-moved slot, a block that takes a connection of its own, or has long scripts before it
+     * (which a few bytes name, and which no other bound counts), own commands that run when the
      * others have: nothing of the client before or behind it may be under way. */
     bool alone = watch_is_on(c) || upstream_is_unstable(c->up, slot) || t->own_count > 0 ||
-                 buffer_bytes(&t->sent) + EXEC_LEN > c->env->config->backend.large_request;
+                 bytes > c->env->config->backend.large_request;
     struct beconn *watched = NULL;
     bool asking = false;
     struct request *r;
@@ -336,6 +339,11 @@ bool transaction_takes(struct client *c, const struct command *cmd, const struct
     }
     if (cmd->local == LOCAL_QUIT || cmd->local == LOCAL_RESET)
         return false;
+    if (UNLIKELY(c->monitors) && monitor_refuses(c, cmd)) {
+        fail(t);
+        *result = DISPATCH_DONE;
+        return true;
+    }
     if (cmd->local == LOCAL_DISCARD) {
         transaction_end(c);
         watch_release(c);

@@ -229,7 +229,7 @@ bool wait_conn_ask(struct wait *op, struct node *n)
 {
     struct wait_conn *wc = idle_conn(op->ws, n);
 
-    if (wc == NULL && n->leased >= n->env->max_leased)
+    if (wc == NULL && !node_lease_room(n))
         return false;
     if (wc == NULL)
         wc = conn_new(op->ws, n);

@@ -368,6 +368,21 @@ class AnsweredByTheProxy(IdentityCase):
                          c.pipeline(["PING", "SET o 1", "AUTH amy secret", "PING", "GET o", "ECHO x", "PING",
                                      "ACL WHOAMI", "RESET", "PING"]))
 
+    def test_inside_multi(self):
+        """What stays behind until EXEC is allowed or refused when it is queued."""
+        self.user("mia", ">secret", "~*", "&*", "+@all", "-cluster", "-client|setname")
+        c = self.conn("mia", "secret")
+        for line in ("CLUSTER NODES", "CLIENT SETNAME x"):
+            for before in ([], ["SET m 1"]):
+                got = c.pipeline(["MULTI", *before, line, "PING", "EXEC", "ECHO x"])
+                at = 1 + len(before)
+                self.assertIsInstance(got[at], Error, got)
+                self.assertEqual("NOPERM", got[at].code, got)
+                self.assertEqual(Error(b"EXECABORT Transaction discarded because of previous errors."), got[-2])
+                self.assertEqual(b"x", got[-1])
+        self.expect(c, "EXISTS m", 0)
+        self.assertEqual([b"mia", PONG], c.pipeline(["MULTI", "ACL WHOAMI", "PING", "EXEC"])[-1])
+
     def test_what_takes_several_steps(self):
         """SCAN and RANDOMKEY ask for more than they are: that is the upstream's user's to do."""
         self.user("few", ">p", "~*", "&*", "-@all", "+scan", "+randomkey", "+set", "+select", "+get")
@@ -573,6 +588,18 @@ class OneServerWithAPassword(IdentityCase):
             else:
                 c.send(b"x" * 999000 + b"\r\n")
                 self.assertEqual(OK, c.read())
+    def test_inside_multi(self):
+        """To have a password checked takes time, which EXEC's array does not have."""
+        with self.proxy.conn(timeout=grace(20)) as c:
+            self.expect(c, "AUTH pw", OK)
+            for before in ([], ["GET k"]):
+                for line in ("AUTH pw", "HELLO 2 AUTH default pw"):
+                    got = c.pipeline(["MULTI", *before, line, "PING", "EXEC", "ECHO x"])
+                    self.assertIsInstance(got[1 + len(before)], Error, got)
+                    self.assertEqual("EXECABORT", got[-2].code, got)
+                    self.assertEqual(b"x", got[-1], got)
+                got = c.pipeline(["MULTI", *before, "HELLO 2 SETNAME n", "EXEC", "CLIENT GETNAME"])
+                self.assertEqual((1 + len(before), b"n"), (len(got[-2]), got[-1]), got)
 
     def test_select_is_asked_for_by_itself(self):
         """How many databases there are is the proxy's question."""

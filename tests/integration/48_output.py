@@ -279,6 +279,7 @@ class Monitor(OutputCase):
                        "PUBLISH ch x", "EVAL 'return 1' 0", "CLIENT REPLY ON", "CLIENT GETNAME",
                        "NOSUCHCOMMAND", "GET"],
                       ["MONITOR", "RESET", "GET nothing", "PING"],
+                      ["MONITOR", "MULTI", "PING", "EXEC", "MULTI", "GET k", "PING", "EXEC", "PING"],
                       ["MONITOR x", "GET nothing"],
                       ["CLIENT REPLY SKIP", "MONITOR", "PING"],
                       ["MONITOR", "CLIENT REPLY OFF", "PING", "CLIENT REPLY ON"],

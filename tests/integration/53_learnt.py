@@ -427,6 +427,7 @@ class Scripted(Case):
                      ["type", "unknown", "spec", []]]]),
                ["old", -2, [Simple(b"readonly")], 1, -1, 1],
                ["oldmoving", -2, [Simple(b"readonly"), Simple(b"movablekeys")], 1, -1, 1],
+               row("eval", -1, ["noscript"]), row("evalsha", -1, ["noscript"]),
                row("goodone", 2, ["readonly"], [index(1)])]
         cut = b"*1\r\n$3\r\nab"
         for answers in ([wire(odd)] * 3, [deep, b"-ERR no\r\n", cut], [b":1\r\n", b"@\r\n", b""]):
@@ -448,6 +449,9 @@ class Scripted(Case):
             for name in ("goodone", "old"):
                 node.rule(name, ran)
         self.assertEqual(Simple(b"ran"), knows(fake_proxy, "goodone", "k"))
+        with fake_proxy.conn() as c:  # it has an argument that the proxy reads
+            for name in ("eval", "evalsha"):
+                self.expect_error(c, name, "ERR wrong number of arguments for '%s' command" % name)
         with fake_proxy.conn() as c:
             self.expect(c, "old {k}1 {k}2", Simple(b"ran"))
             self.expect_error(c, "old a b", "CROSSSLOT Keys in request don't hash to the same slot")

@@ -352,6 +352,14 @@ class Connections(WaitCase):
                 c.close()
             self.wait_blocked(0)
 
+    def test_an_idle_one_makes_room_for_wait(self):
+        config = "workers: 1\nbackend:\n  max_leased: 1\n"
+        with Proxy(setup.cluster.seeds(), config=config, workers=1).start().wait_routes() as p, \
+                p.conn() as c:
+            self.expect(c, "RPUSH {room}l x", 1)
+            self.expect(c, "BLPOP {room}l 1", [b"{room}l", b"x"])
+            self.expect(c, "WAIT 0 100", 0)
+
 
 class ServersChange(WaitCase):
     def setUp(self):

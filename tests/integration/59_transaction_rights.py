@@ -1,10 +1,11 @@
 """MULTI in front of one server; users without the right to it; scripts, PUBLISH and operators' commands inside."""
 import hashlib
+import time
 import unittest
 
 from harness.case import Case, Setup
 from harness.proxy import STANDIN, Proxy
-from harness.resp import OK, Error, Simple, encode
+from harness.resp import OK, PONG, Error, Simple, encode
 from harness.servers import Server
 
 QUEUED = Simple(b"QUEUED")
@@ -248,6 +249,30 @@ class Inside(Case):
                              c.pipeline(["MULTI", ["EVAL", body, "1", "a"], "EXEC"])[-1])
             self.expect(c, ["EVALSHA", digest, "1", "b"], [b"b", b"inside"])
             self.expect(c, ["EVALSHA", digest, "1", "c"], [b"c", b"inside"])
+
+    def test_long_scripts_wait_unsent(self):
+        """Each block names a body of 512 KiB by 40 bytes: they must not be held a hundred times."""
+        server, proxy = one_server()
+        try:
+            proxy.wait_routes()
+            with proxy.conn() as c:
+                digest = c.cmd("SCRIPT", "LOAD", "return 1 --" + "x" * (512 << 10))
+                block = [["MULTI"], ["EVALSHA", digest, "0"], ["EXEC"]]
+                self.assertEqual([1], c.pipeline(block)[-1])
+                before = proxy.rss_mib()
+                server.freeze()
+                c.send(b"".join(encode(*x) for x in block) * 100)
+                with proxy.conn() as other:  # what came before has been looked at
+                    for _ in range(20):
+                        self.expect(other, "PING", PONG)
+                        time.sleep(0.01)
+                held = proxy.rss_mib() - before
+                server.thaw()
+                self.assertEqual([[1]] * 100, [c.read() for _ in range(300)][2::3])
+                self.assertLess(held, 40)
+        finally:
+            proxy.stop()
+            server.stop()
 
     def test_publish(self):
         with setup.proxy.conn() as c, setup.proxy.conn() as listener:

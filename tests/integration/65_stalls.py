@@ -145,6 +145,26 @@ class Endings(StallCase):
         self.assertLess(took, grace(5), "seconds until both were answered")
         self.assertEqual(2, self.first.calls("GET", a), "how often the refused one was sent")
 
+    def test_long_reply_cut_off_for_the_only_monitor(self):
+        """Its end closes another connection to the same node."""
+        self.serve(CONFIG + "  large_reply: 16KiB\n")
+
+        def half(conn, argv):
+            for head in (b"$1000000\r\n", b""):
+                conn.send(head + b"x" * 30000)
+                time.sleep(0.1)
+            fake.silence(conn, argv)
+        for node in self.cluster.nodes:
+            node.rule("MONITOR", lambda conn, argv: conn.send(b"+OK\r\n"))
+            node.rule("COMMAND", half)
+        for _ in range(2):
+            c = self.client()
+            self.expect(c, "MONITOR", OK)
+            c.send(encode("COMMAND"))
+            with self.assertRaises((Closed, ConnectionError)):
+                c.read()
+            self.serves_others()
+
     def test_read_whose_connection_always_breaks(self):
         self.serve()
         key = self.cluster.key_on(0)
@@ -475,6 +495,19 @@ class Bounds(StallCase):
                 key = self.cluster.key_on(0, "p%d" % protocol)
                 self.expect(c, ["SET", key, value], OK)
                 self.expect(c, ["STRLEN", key], len(value))
+
+    def test_unblocked_when_it_cannot_be_held(self):
+        """CLIENT UNBLOCK closes a connection that is still being opened; there is no room to wait."""
+        self.serve("backend:\n  ride_through_bytes: 0\n  connect_timeout: 10s\n")
+        key = self.cluster.key_on(0)
+        waiting, other = self.client(), self.client()
+        number = waiting.cmd("CLIENT", "ID")
+        self.expect(waiting, ["GET", key], None)
+        self.first.rule("CLIENT", fake.silence)
+        waiting.send(encode("BLPOP", key, "0"))
+        self.eventually("it is unblocked", lambda: 1 == other.cmd("CLIENT", "UNBLOCK", str(number)))
+        self.assertIsInstance(self.reply(waiting, b"BLPOP"), Error)
+        self.serves_others()
 
     def test_ride_through_bytes_0_and_the_first_pipeline(self):
         """A connection still being opened is no outage. RESP3 needs one of its own."""
