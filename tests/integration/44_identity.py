@@ -588,6 +588,7 @@ class OneServerWithAPassword(IdentityCase):
             else:
                 c.send(b"x" * 999000 + b"\r\n")
                 self.assertEqual(OK, c.read())
+
     def test_inside_multi(self):
         """To have a password checked takes time, which EXEC's array does not have."""
         with self.proxy.conn(timeout=grace(20)) as c:
