@@ -140,6 +140,6 @@ def scaling(rows):
             x = r["cpu"][n]
             line.append("error" if x["total_us"] is None else
                         number(x["total_us"]) + ("" if x["quiet"] else "~"))
-        out.append(line)
-    return table("CPU microseconds per request as masters and clients grow (GET 3 B)", "",
-                 ["case"] + names, out)
+        out.append(line + [number(r["cpu"][n]["calls"], 3) for n in names])
+    return table("CPU microseconds and system calls per request as masters and clients grow (GET 3 B)",
+                 "", ["case"] + names + ["calls: " + n for n in names], out)

@@ -37,10 +37,13 @@ def measure(clusters, start_all, stop, a, say):
             crowd = {t.name: open_idle(t, idle) for t in targets}
             for pipe in PIPES:
                 runs = {t.name: [] for t in targets}
-                for _ in range(a.rounds):
-                    for t in targets:
-                        runs[t.name].append(run(t, Cell("get", pipe, clients=clients), a))
+                cell = Cell("get", pipe, clients=clients)
+                for i in range(a.rounds):
+                    for t in targets[i % len(targets):] + targets[:i % len(targets)]:
+                        runs[t.name].append(run(t, cell, a))
                 rows.append(row(masters, label, pipe, runs, a))
+                if clients <= 500:
+                    count_calls(targets, cell, rows[-1])
                 say("scaling %s" % rows[-1])
             for socks in crowd.values():
                 for c in socks:
@@ -68,6 +71,16 @@ def run(target, cell, a):
     return long
 
 
+def count_calls(targets, cell, into):
+    """System calls per request, in runs of their own: what more masters cost everybody, since the
+    requests of a turn are spread over more connections."""
+    count = load.call_counters().get("perf stat")
+    for t in targets if count else ():
+        seen = [count(t, load.command(t, cell, 50000 * cell.pipe))[0] for _ in range(3)]
+        seen = [x for x in seen if x]
+        into["cpu"][t.name]["calls"] = statistics.median(seen) if seen else None
+
+
 def row(masters, label, pipe, runs, a):
     out = {"masters": masters, "clients": label, "pipe": pipe, "cpu": {}}
     for name, rs in runs.items():
@@ -76,6 +89,7 @@ def row(masters, label, pipe, runs, a):
         used = quiet or good
         out["cpu"][name] = {
             "total_us": statistics.median(r["total_us"] for r in used) if used else None,
+            "calls": None,
             "quiet": len(quiet), "rounds": len(rs),
             "error": next((r["error"] for r in rs if "error" in r), None)}
     return out
