@@ -1,15 +1,20 @@
 #include "session/client_gather.h"
 
-void client_gather(struct client *c, const struct command *cmd, struct gather *g)
+#include "base/alloc.h"
+
+void client_gather(struct client *c, const struct command *cmd,
+                   void (*collect)(struct gather *g, struct session_env *env),
+                   void (*finish)(struct gather *g, struct session_env *env), void *data)
 {
     struct request *req = request_new(c->env, c, cmd);
+    struct gather *g = xmalloc(sizeof(*g));
 
     CHECK(c->head == NULL);
+    *g = (struct gather){.collect = collect, .finish = finish, .data = data, .client = c->id};
     req->state = REQUEST_PENDING;
     req->epoch = c->up->epoch;
     client_enqueue(c, req);
     client_hold(c, HOLD_BARRIER);
-    g->client = c->id;
     c->env->hooks->gather(c->env, g);
 }
 

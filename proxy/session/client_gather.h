@@ -7,9 +7,11 @@
 
 #include "session/client.h"
 
-/* Puts a request of c in its empty queue and starts g, whose collect and finish are set. finish
- * ends with client_gather_end. */
-void client_gather(struct client *c, const struct command *cmd, struct gather *g);
+/* Puts a request of c in its empty queue and asks the workers. `data` is malloc'ed and belongs to
+ * the gather from here on; finish ends with client_gather_end. */
+void client_gather(struct client *c, const struct command *cmd,
+                   void (*collect)(struct gather *g, struct session_env *env),
+                   void (*finish)(struct gather *g, struct session_env *env), void *data);
 
 /* In finish: the asking client; NULL when it has left. */
 struct client *client_gather_asker(const struct gather *g, struct session_env *env);

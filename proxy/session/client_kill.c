@@ -18,9 +18,9 @@ struct text {
 struct kill_query {
     bool old_form; /* CLIENT KILL ADDR:PORT: answers OK or an error */
     bool skip_me;
-    bool user_known;   /* there is a client of `user` */
-    bool none;         /* a type that a proxy has none of */
-    bool kill_me;      /* found: the asking client closes behind its answer */
+    bool user_known; /* there is a client of `user` */
+    bool kill_me;    /* found: the asking client closes behind its answer */
+    enum client_type type;
     int64_t id;        /* 0: any */
     int64_t max_age_s; /* 0: any; else at least so old */
     uint64_t asker;
@@ -39,7 +39,9 @@ static bool meant(const struct kill_query *q, struct client *c)
 {
     char peer[ADDR_TEXT_MAX], local[ADDR_TEXT_MAX];
 
-    if (q->none || !stream_is_open(&c->stream) || (q->skip_me && c->id == q->asker))
+    if (!stream_is_open(&c->stream) || (q->skip_me && c->id == q->asker))
+        return false;
+    if (!client_type_is(q->type, c))
         return false;
     if ((q->id != 0 && (uint64_t)q->id != c->id) || !is_text(&q->user, identity_user(c)))
         return false;
@@ -108,19 +110,6 @@ static bool refuse(struct chain *out, const char *what, const struct resp_reques
     return false;
 }
 
-static bool parse_type(struct kill_query *q, const struct resp_request *r, uint32_t i,
-                       struct chain *out)
-{
-    if (resp_arg_is(r, i, "normal"))
-        return true;
-    if (!resp_arg_is(r, i, "master") && !resp_arg_is(r, i, "primary") &&
-        !resp_arg_is(r, i, "replica") && !resp_arg_is(r, i, "slave") &&
-        !resp_arg_is(r, i, "pubsub"))
-        return refuse(out, "Unknown client type", r, i);
-    q->none = true;
-    return true;
-}
-
 /* The numbers that must be positive; `what` begins the error. */
 static bool parse_positive(const struct resp_request *r, uint32_t i, int64_t *to, const char *what,
                            struct chain *out)
@@ -161,7 +150,7 @@ static bool parse_option(struct kill_query *q, const struct client *c, const str
     if (resp_arg_is(r, i, "maxage"))
         return parse_age(r, i + 1, &q->max_age_s, out);
     if (resp_arg_is(r, i, "type"))
-        return parse_type(q, r, i + 1, out);
+        return client_type_parse(r, i + 1, &q->type, out);
     if (resp_arg_is(r, i, "user"))
         return parse_user(q, c, r, i + 1, out);
     if (resp_arg_is(r, i, "addr")) {
@@ -186,7 +175,6 @@ void local_CLIENT_KILL(struct client *c, const struct command *cmd, const struct
                        struct chain *out)
 {
     struct kill_query *q = xcalloc(1, sizeof(*q) + r->len);
-    struct gather *g;
 
     memcpy(q->request, r->base, r->len);
     q->asker = c->id;
@@ -200,9 +188,5 @@ void local_CLIENT_KILL(struct client *c, const struct command *cmd, const struct
             return;
         }
     }
-    g = xcalloc(1, sizeof(*g));
-    g->collect = collect;
-    g->finish = finish;
-    g->data = q;
-    client_gather(c, cmd, g);
+    client_gather(c, cmd, collect, finish, q);
 }

@@ -83,22 +83,47 @@ size_t client_line(struct client *c, char line[CLIENT_LINE_MAX])
     return MIN((size_t)n, (size_t)CLIENT_LINE_MAX - 1);
 }
 
+/* --- types --- */
+
+bool client_type_parse(const struct resp_request *r, uint32_t i, enum client_type *type,
+                       struct chain *out)
+{
+    static const struct {
+        const char *name;
+        enum client_type type;
+    } types[] = {
+        {"normal", CLIENT_TYPE_NORMAL}, {"pubsub", CLIENT_TYPE_PUBSUB},
+        {"master", CLIENT_TYPE_NONE},   {"primary", CLIENT_TYPE_NONE},
+        {"replica", CLIENT_TYPE_NONE},  {"slave", CLIENT_TYPE_NONE},
+    };
+
+    for (size_t k = 0; k < ARRAY_LEN(types); k++)
+        if (resp_arg_is(r, i, types[k].name)) {
+            *type = types[k].type;
+            return true;
+        }
+    resp_write_error(out, "ERR Unknown client type '%.*s'", (int)MIN(resp_arg_len(r, i), 128u),
+                     resp_arg_ptr(r, i));
+    return false;
+}
+
+bool client_type_is(enum client_type type, const struct client *c)
+{
+    return type == CLIENT_TYPE_ANY ||
+           type == (subscriber_is(c) ? CLIENT_TYPE_PUBSUB : CLIENT_TYPE_NORMAL);
+}
+
 /* --- CLIENT LIST --- */
 
 struct list_query {
     size_t id_count; /* 0: all */
-    bool none;       /* TYPE of clients that a proxy has none of */
-    enum {
-        LIST_ANY,
-        LIST_NORMAL,
-        LIST_PUBSUB
-    } type;
+    enum client_type type;
     int64_t ids[];
 };
 
 static bool wanted(const struct list_query *q, const struct client *c)
 {
-    if (q->none || (q->type != LIST_ANY && subscriber_is(c) != (q->type == LIST_PUBSUB)))
+    if (!client_type_is(q->type, c))
         return false;
     for (size_t i = 0; i < q->id_count; i++)
         if (q->ids[i] == (int64_t)c->id)
@@ -137,18 +162,8 @@ static struct list_query *parse_query(const struct resp_request *r, struct chain
     if (r->argc == 2)
         return q;
     if (resp_arg_is(r, 2, "type") && r->argc == 4) {
-        if (resp_arg_is(r, 3, "master") || resp_arg_is(r, 3, "replica") ||
-            resp_arg_is(r, 3, "slave"))
-            q->none = true;
-        else if (resp_arg_is(r, 3, "pubsub"))
-            q->type = LIST_PUBSUB;
-        else if (resp_arg_is(r, 3, "normal"))
-            q->type = LIST_NORMAL;
-        else {
-            resp_write_error(out, "ERR Unknown client type '%.*s'",
-                             (int)MIN(resp_arg_len(r, 3), 128u), resp_arg_ptr(r, 3));
+        if (!client_type_parse(r, 3, &q->type, out))
             goto failed;
-        }
         return q;
     }
     if (!resp_arg_is(r, 2, "id") || r->argc < 4) {
@@ -170,13 +185,7 @@ void local_CLIENT_LIST(struct client *c, const struct command *cmd, const struct
                        struct chain *out)
 {
     struct list_query *q = parse_query(r, out);
-    struct gather *g;
 
-    if (q == NULL)
-        return;
-    g = xcalloc(1, sizeof(*g));
-    g->collect = collect;
-    g->finish = finish;
-    g->data = q;
-    client_gather(c, cmd, g);
+    if (q != NULL)
+        client_gather(c, cmd, collect, finish, q);
 }

@@ -9,6 +9,20 @@
 
 #define CLIENT_LINE_MAX 1024
 
+/* What CLIENT LIST and CLIENT KILL call a type. NONE: masters and replicas, which no client is. */
+enum client_type {
+    CLIENT_TYPE_ANY,
+    CLIENT_TYPE_NORMAL,
+    CLIENT_TYPE_PUBSUB,
+    CLIENT_TYPE_NONE,
+};
+
+/* Reads argument i. False: the error has been written to `out`. */
+bool client_type_parse(const struct resp_request *r, uint32_t i, enum client_type *type,
+                       struct chain *out);
+
+bool client_type_is(enum client_type type, const struct client *c);
+
 /* Writes the client's line, newline included; returns its length. */
 size_t client_line(struct client *c, char line[CLIENT_LINE_MAX]);
 

@@ -174,21 +174,10 @@ static void finish(struct gather *g, struct session_env *env)
     client_gather_end(g, c, &out);
 }
 
-static void order(struct client *c, const struct command *cmd, const struct pause_order *o)
-{
-    struct gather *g = xcalloc(1, sizeof(*g));
-
-    g->data = xmalloc(sizeof(*o));
-    memcpy(g->data, o, sizeof(*o));
-    g->collect = collect;
-    g->finish = finish;
-    client_gather(c, cmd, g);
-}
-
 void local_CLIENT_PAUSE(struct client *c, const struct command *cmd, const struct resp_request *r,
                         struct chain *out)
 {
-    struct pause_order o = {.all = true};
+    struct pause_order o = {.all = true}, *data;
     uint64_t now = clock_ms();
     int64_t ms;
 
@@ -216,15 +205,18 @@ void local_CLIENT_PAUSE(struct client *c, const struct command *cmd, const struc
         return;
     }
     o.end_ms = now + (uint64_t)ms;
-    order(c, cmd, &o);
+    data = xmalloc(sizeof(*data));
+    *data = o;
+    client_gather(c, cmd, collect, finish, data);
 }
 
 void local_CLIENT_UNPAUSE(struct client *c, const struct command *cmd, const struct resp_request *r,
                           struct chain *out)
 {
-    struct pause_order o = {.end = true};
+    struct pause_order *o = xcalloc(1, sizeof(*o));
 
     (void)r;
     (void)out;
-    order(c, cmd, &o);
+    o->end = true;
+    client_gather(c, cmd, collect, finish, o);
 }

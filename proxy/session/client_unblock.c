@@ -121,8 +121,7 @@ static void finish(struct gather *g, struct session_env *env)
 void local_CLIENT_UNBLOCK(struct client *c, const struct command *cmd, const struct resp_request *r,
                           struct chain *out)
 {
-    struct unblock_order o = {0};
-    struct gather *g;
+    struct unblock_order o = {0}, *data;
 
     if (r->argc > 4) {
         local_subcommand_error(r, "CLIENT", out);
@@ -139,10 +138,7 @@ void local_CLIENT_UNBLOCK(struct client *c, const struct command *cmd, const str
         error_write(out, ERROR_NOT_INTEGER);
         return;
     }
-    g = xcalloc(1, sizeof(*g));
-    g->data = xmalloc(sizeof(o));
-    memcpy(g->data, &o, sizeof(o));
-    g->collect = collect;
-    g->finish = finish;
-    client_gather(c, cmd, g);
+    data = xmalloc(sizeof(*data));
+    *data = o;
+    client_gather(c, cmd, collect, finish, data);
 }

@@ -70,6 +70,22 @@ class Kill(Case):
             self.assertTrue(closed(conns[0]))
             self.expect(conns[1], "PING", PONG)
 
+    def test_by_type(self):
+        conns, ids = self.crowd(6)
+        for conn in conns[:3]:
+            self.expect(conn, "SUBSCRIBE kill:type", [b"subscribe", b"kill:type", 1])
+        with setup.proxy.conn() as c:
+            self.expect(c, ["CLIENT", "KILL", "TYPE", "normal", "ID", str(ids[0])], 0)
+            self.expect(c, ["CLIENT", "KILL", "TYPE", "pubsub", "ID", str(ids[3])], 0)
+            self.expect(c, "CLIENT KILL TYPE master", 0)
+            self.expect(c, "CLIENT KILL TYPE pubsub", 3)
+            for conn in conns[:3]:
+                self.assertEqual(b"", conn.read_until_closed())
+            for conn in conns[3:]:
+                self.expect(conn, "PING", PONG)
+            self.expect(c, ["CLIENT", "KILL", "TYPE", "normal", "ID", str(ids[3])], 1)
+            self.assertTrue(closed(conns[3]))
+
     def test_maxage(self):
         if STANDIN:
             self.skipTest("Redis 7.0 has no MAXAGE")
