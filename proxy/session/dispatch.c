@@ -262,7 +262,6 @@ static inline enum dispatch_result dispatch(struct client *c, const struct resp_
     const struct command *cmd = command_find(r);
     enum dispatch_result taken;
 
-    METRIC_ADD(&c->env->metrics, requests, 1);
     if (UNLIKELY(cmd == NULL || cmd->route == ROUTE_CONTAINER) && !is_http(r) &&
         !learning_find(c, r, &cmd))
         return DISPATCH_WAIT;
@@ -317,13 +316,16 @@ static inline enum dispatch_result dispatch(struct client *c, const struct resp_
 enum dispatch_result dispatch_request(struct client *c, const struct resp_request *r,
                                       struct block *block)
 {
+    bool on = c->reply_mode == REPLY_ON;
     enum dispatch_result d;
 
-    if (LIKELY(c->reply_mode == REPLY_ON))
-        return dispatch(c, r, block);
-    reply_mode_begin(c);
+    METRIC_ADD(&c->env->metrics, requests, 1);
+    if (UNLIKELY(!on))
+        reply_mode_begin(c);
     d = dispatch(c, r, block);
-    if (d == DISPATCH_DONE)
+    if (UNLIKELY(d == DISPATCH_WAIT))
+        METRIC_ADD(&c->env->metrics, requests, -1); /* it comes again */
+    else if (UNLIKELY(!on))
         reply_mode_end(c);
     return d;
 }

@@ -7,6 +7,7 @@
  */
 #include <inttypes.h>
 
+#include "resp/number.h"
 #include "session/error.h"
 #include "session/forward.h"
 #include "session/scan.h"
@@ -18,16 +19,12 @@ static bool read_number(const struct request *part, uint32_t *out)
 {
     const char *p = request_reply(part), *end = p + part->reply_len;
     struct resp_item item;
-    uint64_t v = 0;
+    int64_t v;
 
-    if (!resp_next(&p, end, &item) || item.type != ':' || item.len == 0 || item.len > 10)
+    if (!resp_next(&p, end, &item) || item.type != ':' ||
+        !resp_parse_int(item.data, item.len, &v) || v < 0)
         return false;
-    for (size_t i = 0; i < item.len; i++) {
-        if (item.data[i] < '0' || item.data[i] > '9')
-            return false;
-        v = v * 10 + (uint64_t)(item.data[i] - '0');
-    }
-    *out = (uint32_t)MIN(v, (uint64_t)INT32_MAX / 4);
+    *out = (uint32_t)MIN(v, INT32_MAX / 4);
     return true;
 }
 
