@@ -197,6 +197,19 @@ void beconn_return_unsent(struct beconn *c)
     }
 }
 
+/* A server that owes a reply for long may hang, or be dead to us. What is not sent to it cannot run
+ * there, and so may go to its successor, be it a write. A server that is merely busy loses nothing:
+ * it would not look at more before it has answered. */
+static void hold_if_silent(struct beconn *c, uint64_t now_ms)
+{
+    uint32_t ms =
+        c->env->silence_ms + LOOP_TICK_MS; /* the times below are up to a tick too early */
+
+    if (c->env->silence_ms != 0 && !c->leased && (uint32_t)now_ms - c->head->sent_ms >= ms &&
+        now_ms - c->progress_ms >= ms && c->head->end + c->handshake_bytes <= c->stream.written)
+        stream_hold(&c->stream);
+}
+
 void beconn_tick(struct beconn *c, uint64_t now_ms)
 {
     const struct backend_env *env = c->env;
@@ -215,9 +228,11 @@ void beconn_tick(struct beconn *c, uint64_t now_ms)
             c->progress_ms = now_ms;
         c->written_mark = c->stream.written;
     }
-    if (c->head == NULL || c->head->patient || c->paused || env->request_timeout_ms == 0)
+    if (c->head == NULL || c->head->patient || c->paused)
         return;
-    if ((uint32_t)now_ms - c->head->sent_ms > env->request_timeout_ms &&
+    hold_if_silent(c, now_ms);
+    if (env->request_timeout_ms != 0 &&
+        (uint32_t)now_ms - c->head->sent_ms > env->request_timeout_ms &&
         now_ms - c->progress_ms > env->request_timeout_ms) {
         node_failed(c->node);
         beconn_close(c, "no reply within backend.request_timeout");

@@ -68,7 +68,7 @@ struct backend_env {
     const struct beconn_ops *ops;
     char *scratch; /* BECONN_SCRATCH bytes; valid within one callback */
     struct profile_table *profiles;
-    uint32_t connect_timeout_ms, request_timeout_ms, tcp_keepalive_s;
+    uint32_t connect_timeout_ms, request_timeout_ms, silence_ms, tcp_keepalive_s;
     uint32_t tcp_user_timeout_ms;
     uint32_t retry_min_ms, retry_max_ms;
     uint32_t max_leased;
@@ -154,6 +154,12 @@ void beconn_resume(struct beconn *c);
 /* A long reply holds the connection up: the requests behind it of which no byte was written come
  * back, as lost() and BEREQ_UNSENT, in order. */
 void beconn_return_unsent(struct beconn *c);
+
+/* True when its server owes a reply for so long that nothing more is sent to it. */
+static inline bool beconn_is_held(const struct beconn *c)
+{
+    return c->stream.held;
+}
 
 /* Closes at once: every request gets lost(), then closed() is called. `why` is for the log; NULL:
  * not worth a line. */

@@ -219,6 +219,8 @@ void beconn_on_data(struct stream *s, size_t n)
     size_t old = 0;
 
     c->progress_ms = c->env->loop->now_ms;
+    if (UNLIKELY(beconn_is_held(c)))
+        stream_release(s);
     if (UNLIKELY(c->read_mode == READ_WHOLE)) {
         data_whole(c, n);
         return;

@@ -352,8 +352,13 @@ void node_replaced(struct node *n)
 
     CHECK_MAGIC(n, NODE_MAGIC);
     n->replaced_ms = n->env->loop->now_ms;
-    LIST_FOREACH (at, tmp, &n->conns)
-        node_retire(CONTAINER_OF(at, struct beconn, link));
+    LIST_FOREACH (at, tmp, &n->conns) {
+        struct beconn *c = CONTAINER_OF(at, struct beconn, link);
+
+        node_retire(c);
+        if (c->state == BECONN_READY && beconn_is_held(c))
+            beconn_return_unsent(c);
+    }
     close_overdue(n, n->replaced_ms);
 }
 

@@ -89,6 +89,7 @@ struct config_client {
 struct config_backend {
     uint32_t connect_timeout_ms;  /* 1000 */
     uint32_t request_timeout_ms;  /* 5000: no reply for so long: connection dropped; 0 = never */
+    uint32_t silence_ms;          /* 100: no reply for so long: nothing more is sent; 0 = never */
     uint64_t max_inflight_bytes;  /* 256 MiB: unanswered bytes on one connection */
     uint32_t max_redirects;       /* 16 */
     uint32_t ride_through_ms;     /* 15000 */

@@ -78,6 +78,8 @@ static const struct setting main_rows[] = {
        "for a connection to a server"),
     IN(backend, "request_timeout", request_timeout_ms, TIME_MS, 0, DAY, 5 * SECOND,
        "no reply for so long: the connection is dropped; 0 = never"),
+    IN(backend, "silence", silence_ms, TIME_MS, 0, DAY, 100,
+       "no reply for so long: nothing more is sent until one comes; 0 = never"),
     IN(backend, "max_inflight_bytes", max_inflight_bytes, SIZE, 64 * KIB, TIB, 256 * MIB,
        "unanswered bytes on one connection to a server"),
     IN(backend, "max_redirects", max_redirects, COUNT, 1, 254, 16,

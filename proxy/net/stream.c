@@ -121,7 +121,7 @@ static void prepare(struct stream *s, struct loop *l, int fd, const struct strea
     chain_init(&s->out);
     s->next_dirty = NULL;
     s->written = 0;
-    s->dirty = s->blocked = s->connecting = s->notify_drained = false;
+    s->dirty = s->blocked = s->held = s->connecting = s->notify_drained = false;
     s->open = true;
     s->keep_open_block = keep_open_block;
 }
@@ -163,6 +163,21 @@ void stream_resume(struct stream *s)
 {
     if (s->open && !s->connecting)
         ev_io_start(s->loop->ev, &s->rio);
+}
+
+void stream_hold(struct stream *s)
+{
+    if (!s->blocked)
+        s->blocked = s->held = true;
+}
+
+void stream_release(struct stream *s)
+{
+    if (!s->held)
+        return;
+    s->blocked = s->held = false;
+    if (s->out.bytes > 0)
+        stream_mark_dirty(s);
 }
 
 void stream_close(struct stream *s)

@@ -42,7 +42,7 @@ struct stream {
     struct chain out;
     struct stream *next_dirty;
     uint64_t written; /* bytes taken by the kernel so far */
-    bool dirty, blocked, connecting, open, keep_open_block;
+    bool dirty, blocked, held, connecting, open, keep_open_block;
     bool notify_drained; /* set by the owner who wants ops->drained */
 };
 
@@ -82,6 +82,11 @@ bool stream_peer_ended(const struct stream *s);
 void stream_resume(struct stream *s);
 /* Stops reading until stream_resume. */
 void stream_pause(struct stream *s);
+
+/* Writes nothing more until stream_release: what is queued stays. A stream whose other side takes
+ * no more anyway is left as it is. */
+void stream_hold(struct stream *s);
+void stream_release(struct stream *s);
 
 /* Closes without a callback; unsent bytes are dropped. Safe to call twice. */
 void stream_close(struct stream *s);

@@ -28,6 +28,7 @@ static void backend_env_init(struct session_env *env)
         .profiles = &env->profiles,
         .connect_timeout_ms = cb->connect_timeout_ms,
         .request_timeout_ms = cb->request_timeout_ms,
+        .silence_ms = cb->silence_ms,
         .tcp_keepalive_s = cb->tcp_keepalive_s,
         .tcp_user_timeout_ms = cb->tcp_user_timeout_ms,
         .retry_min_ms = cb->retry_min_ms,

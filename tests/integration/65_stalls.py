@@ -189,7 +189,7 @@ class Endings(StallCase):
 
     def test_write_that_is_never_answered_while_others_go_on_writing(self):
         """The server takes what comes behind it, as one that hangs does: that is no progress."""
-        self.serve()
+        self.serve("backend:\n  silence: 0\n  request_timeout: 500ms\n")
         key, other = self.cluster.key_on(0), self.cluster.key_on(0, "busy")
         self.first.rule("INCR", fake.silence, times=1, key=key)
         stop = threading.Event()
@@ -212,6 +212,34 @@ class Endings(StallCase):
             thread.join(grace(20))
         self.assertTrue(isinstance(got, Error) and got.startswith(b"UNKNOWN "), got)
         self.assertLess(took, grace(2), "seconds until INCR was answered; the bound is 0.5")
+
+    def test_a_silent_server_gets_nothing_more(self):
+        """So nothing can have run there, and a write, too, goes again."""
+        self.serve("backend:\n  request_timeout: 2000ms\n")
+        key, other = self.cluster.key_on(0), self.cluster.key_on(0, "held")
+        self.first.rule("INCR", fake.silence, times=1, key=key)
+        c, d = self.client(), self.client()
+        c.send(encode("INCR", key))
+        time.sleep(0.6)
+        d.send(encode("SET", other, "1"))
+        time.sleep(0.6)
+        self.assertEqual(0, self.first.calls("SET", other))
+        got = self.reply(c, encode("INCR", key))
+        self.assertTrue(isinstance(got, Error) and got.startswith(b"UNKNOWN "), got)
+        self.assertEqual(OK, self.reply(d, encode("SET", other, "1")))
+        self.assertEqual(1, self.first.calls("SET", other))
+
+    def test_a_slow_server_gets_the_rest_when_it_answers(self):
+        self.serve("backend:\n  request_timeout: 20s\n")
+        key, other = self.cluster.key_on(0), self.cluster.key_on(0, "held")
+        slow = self.first.rule("INCR", fake.delayed(1.0), times=1, key=key)
+        c, d = self.client(), self.client()
+        c.send(encode("INCR", key))
+        self.eventually("the server is at work", lambda: slow.hits)
+        time.sleep(0.6)
+        d.send(b"".join(encode("APPEND", other, "x") for _ in range(100)))
+        self.assertEqual(1, self.reply(c, encode("INCR", key)))
+        self.assertEqual(list(range(1, 101)), [d.read() for _ in range(100)])
 
     def test_a_proxy_that_was_stopped_reads_before_it_judges(self):
         """Longer than request_timeout (a machine that sleeps, or moves): the replies have come."""

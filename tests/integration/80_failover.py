@@ -330,25 +330,30 @@ class Death(ClusterCase):
 
     def test_requests_in_flight_at_a_master_that_freezes(self):
         """They end when another has taken its place, and not with request_timeout: a read runs
-        again there, of a write is said that it may have run."""
+        again there, of a write is said that it may have run, save one that came late."""
         cluster = setup.cluster
         with Proxy(cluster.seeds(), workers=1,
                    config="backend:\n  request_timeout: 40s\n").wait_start() as p:
             master = cluster.owner(0)
-            key = cluster.key_on(master, "stuck")
-            conns = [p.conn(timeout=grace(35)) for _ in range(3)]
-            reader, writer, pipelined = conns
+            key = "{%s}" % cluster.key_on(master, "stuck")
+            conns = [p.conn(timeout=grace(35)) for _ in range(4)]
+            reader, writer, pipelined, late = conns
             self.expect(reader, ["SET", key, "0"], OK)
             for c in conns:
                 self.expect(c, ["GET", key], b"0")
-            self.assertEqual(1, master.cmd("WAIT", 1, 5000))
+            with master.conn() as c:  # a WAIT is about the writes of its own connection
+                self.expect(c, ["SET", key, "0"], OK)
+                self.expect(c, "WAIT 1 5000", 1)
             master.freeze()
             try:
                 reader.send(encode("GET", key))
                 writer.send(encode("INCR", key))
                 pipelined.send(encode("GET", key) + encode("APPEND", key, "") + encode("GET", key))
+                time.sleep(0.6)
+                late.send(encode("INCR", key + "late"))  # is not sent to a silent server
                 self.wait_replaced(master)
                 at = time.monotonic()
+                self.assertEqual(1, late.read())
                 self.assertIn(reader.read(), (b"0", b"1"))
                 self.expect_error_reply(writer.read())
                 self.assertIn(pipelined.read(), (b"0", b"1"))

@@ -293,6 +293,62 @@ static void test_pause_and_resume(void)
     close(other);
 }
 
+/* What was queued before stays too, and one write takes all. */
+static void test_hold_and_release(void)
+{
+    struct end e;
+    int other = end_open(&e, &ops, SOCK_SEQPACKET);
+
+    put(&e, "a");
+    stream_hold(&e.stream);
+    put(&e, "b");
+    turn_twice(&loop);
+    put(&e, "c");
+    turn_twice(&loop);
+    CU_ASSERT_EQUAL(e.stream.written, 0);
+    CU_ASSERT_EQUAL(write(other, "x", 1), 1); /* it is read all the same */
+    TURN_UNTIL(&loop, e.got == 1);
+    stream_release(&e.stream);
+    turn_twice(&loop);
+    CU_ASSERT_TRUE(arrives(other, "abc"));
+    stream_release(&e.stream); /* it is not held: nothing */
+    stream_hold(&e.stream);
+    stream_release(&e.stream);
+    put(&e, "d");
+    turn_twice(&loop);
+    CU_ASSERT_TRUE(arrives(other, "d"));
+    stream_close(&e.stream);
+    close(other);
+}
+
+/* The kernel takes no more: its word on when it does must not be lost. */
+static void test_hold_of_a_blocked_stream(void)
+{
+    enum {
+        SIZE = 4 << 20
+    };
+    struct end e;
+    int other = end_open(&e, &ops, SOCK_STREAM);
+    char *bytes = xcalloc(1, SIZE);
+    ssize_t n;
+
+    chain_append(&e.stream.out, bytes, SIZE);
+    stream_mark_dirty(&e.stream);
+    turn_twice(&loop);
+    CU_ASSERT_TRUE(e.stream.blocked);
+    stream_hold(&e.stream);
+    stream_release(&e.stream);
+    for (uint64_t until = clock_ms() + 5000; e.stream.out.bytes > 0 && clock_ms() < until;) {
+        while ((n = read(other, bytes, SIZE)) > 0)
+            continue;
+        ev_run(loop.ev, EVRUN_NOWAIT);
+    }
+    CU_ASSERT_EQUAL(e.stream.written, SIZE);
+    stream_close(&e.stream);
+    close(other);
+    free(bytes);
+}
+
 static struct end *heap_end(int *other, bool *freed)
 {
     struct end *e = xmalloc(sizeof(*e));
@@ -464,6 +520,8 @@ void suite_stream(void)
     CU_add_test(s, "many vectors", test_many_vectors);
     CU_add_test(s, "blocked and drained", test_blocked_and_drained);
     CU_add_test(s, "pause and resume", test_pause_and_resume);
+    CU_add_test(s, "hold and release", test_hold_and_release);
+    CU_add_test(s, "hold of a blocked stream", test_hold_of_a_blocked_stream);
     CU_add_test(s, "close in callbacks", test_close_in_callbacks);
     CU_add_test(s, "the other side closes", test_other_side_closes);
     CU_add_test(s, "half close", test_half_close);
