@@ -352,6 +352,7 @@ void node_replaced(struct node *n)
 
     CHECK_MAGIC(n, NODE_MAGIC);
     n->replaced_ms = n->env->loop->now_ms;
+    n->left_ms = clock_ms();
     LIST_FOREACH (at, tmp, &n->conns)
         node_retire(CONTAINER_OF(at, struct beconn, link));
     close_overdue(n, n->replaced_ms);

@@ -40,6 +40,7 @@ struct node {
     bool held;                   /* about to be replaced: its outage ends with a new map only */
     uint64_t replaced_ms;        /* when another took its place: what it then owes is awaited for
                                     NODE_REPLACED_MS; 0: nothing is owed */
+    uint64_t left_ms;            /* when that was last */
     uint64_t max_bulk;           /* the server's proto-max-bulk-len; 0: not known */
     char run_id[RUN_ID_LEN + 1]; /* of the server process; empty: not known */
     char version[24];            /* its redis_version; empty: not known */

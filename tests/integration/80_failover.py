@@ -330,18 +330,21 @@ class Death(ClusterCase):
 
     def test_requests_in_flight_at_a_master_that_freezes(self):
         """They end when another has taken its place, and not with request_timeout: a read runs
-        again there, of a write is said that it may have run."""
+        again there, of a write is said that it may have run. So do commands that block."""
         cluster = setup.cluster
         with Proxy(cluster.seeds(), workers=1,
                    config="backend:\n  request_timeout: 40s\n").wait_start() as p:
             master = cluster.owner(0)
             key = cluster.key_on(master, "stuck")
-            conns = [p.conn(timeout=grace(35)) for _ in range(3)]
-            reader, writer, pipelined = conns
+            conns = [p.conn(timeout=grace(35)) for _ in range(5)]
+            reader, writer, pipelined, waits, pops = conns
             self.expect(reader, ["SET", key, "0"], OK)
             for c in conns:
                 self.expect(c, ["GET", key], b"0")
             self.assertEqual(1, master.cmd("WAIT", 1, 5000))
+            waits.send(encode("XREAD", "BLOCK", "0", "STREAMS", "{%s}x" % key, "0"))
+            pops.send(encode("BLPOP", "{%s}l" % key, "0"))
+            self.eventually("two wait", lambda: 2 == int(master.info("clients")["blocked_clients"]))
             master.freeze()
             try:
                 reader.send(encode("GET", key))
@@ -354,8 +357,13 @@ class Death(ClusterCase):
                 self.assertIn(pipelined.read(), (b"0", b"1"))
                 self.expect_error_reply(pipelined.read())
                 self.assertIn(pipelined.read(), (b"0", b"1"))
+                self.expect_error_reply(pops.read())
+                self.eventually("the reader waits at the new master", lambda: "1" in [
+                    n.info("clients")["blocked_clients"] for n in cluster.live() if n is not master])
                 self.assertLess(time.monotonic() - at, 1 + grace(2.0),
                                 "seconds after the promotion")
+                self.not_error(writer.cmd("XADD", "{%s}x" % key, "1-1", "f", "v"), "XADD")
+                self.assertEqual([[b"{%s}x" % key.encode(), [[b"1-1", [b"f", b"v"]]]]], waits.read())
                 self.assertIn(writer.cmd("INCR", key), (1, 2), "an INCR ran twice")
             finally:
                 master.thaw()
