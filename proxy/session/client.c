@@ -119,7 +119,7 @@ void client_close(struct client *c)
     client_input_drop(c);
     redirect_stop_waiting(c);
     list_unlink(&c->task.link);
-    list_unlink(&c->link);
+    list_unlink_walked(c->env->client_walks, &c->link);
     identity_end(c);
     METRIC_ADD(&c->env->metrics, clients, -1);
     METRIC_ADD(&c->env->metrics, clients_closed, 1);

@@ -138,10 +138,12 @@ static void enforce_memory_max(struct session_env *env)
 
 static void each_second(struct session_env *env, uint64_t now_ms)
 {
-    struct list_node *at, *tmp;
+    struct list_walk walk;
+    struct client *c;
 
-    LIST_FOREACH (at, tmp, &env->clients)
-        client_tick(CONTAINER_OF(at, struct client, link), now_ms);
+    clients_walk(env, &walk);
+    while ((c = clients_walk_next(env, &walk)) != NULL)
+        client_tick(c, now_ms);
     block_trim();
     chain_trim();
     requests_trim(env);
@@ -165,18 +167,18 @@ void session_on_tick(struct session_env *env)
 
 void session_drain(struct session_env *env)
 {
-    struct list_node *at, *tmp;
+    struct list_walk walk;
+    struct client *c;
 
     env->draining = true;
     client_pause_end(env);
-    LIST_FOREACH (at, tmp, &env->clients)
-        client_drain_and_close(CONTAINER_OF(at, struct client, link));
+    clients_walk(env, &walk);
+    while ((c = clients_walk_next(env, &walk)) != NULL)
+        client_drain_and_close(c);
 }
 
 void session_close_all(struct session_env *env)
 {
-    struct list_node *at, *tmp;
-
-    LIST_FOREACH (at, tmp, &env->clients)
-        client_close(CONTAINER_OF(at, struct client, link));
+    while (!list_empty(&env->clients))
+        client_close(CONTAINER_OF(env->clients.next, struct client, link));
 }
