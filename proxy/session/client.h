@@ -53,6 +53,7 @@ struct client_extra {
     uint16_t last_wrote, ever_wrote; /* node.mark of masters: of that WAIT, of all such */
     int64_t acked; /* so many replicas have what was written before, save where c->wrote says */
     struct long_reply *long_reply; /* the one at the head, whose connection waits for our output */
+    struct chain stash;            /* messages and lines that came within a long reply */
     /* HOLD_REFUSED: */
     struct list_node wait_link; /* env->waiting */
     uint64_t retry_at_ms;       /* not before */

@@ -49,7 +49,6 @@ struct subscriber {
     uint32_t count[CHANNEL_KINDS];
     struct list_node ops;
     uint32_t op_count;
-    struct chain stash; /* messages that came within a long reply */
 };
 
 /* The client's set, created when it has none. NULL: there are too many profiles. */
