@@ -144,7 +144,7 @@ static void keep(struct client *c, struct transaction *t, enum transaction_fate 
     if ((cmd->flags & CMD_SCRIPT) != 0)
         transaction_see_script(c, t, cmd, r);
     else if (cmd->route == ROUTE_ALL && (cmd->flags & CMD_NOSCRIPT) != 0)
-        scripts_see_all(c, cmd, r);
+        t->scripts |= scripts_is_news(cmd);
     if (fate == TX_SELECT)
         keep_select(t, r);
     else

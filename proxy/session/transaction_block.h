@@ -43,6 +43,7 @@ struct transaction {
     uint16_t publish_slot; /* of the first channel of PUBLISH; it counts where there is no key */
     bool failed;           /* EXEC will be refused */
     bool writes;           /* transaction_writes */
+    bool scripts;          /* among them is what brings a server a script, or makes it forget all */
     bool selects;          /* a SELECT was sent: the last command of the block takes it back */
     bool ran_singly;       /* MULTI itself was refused, so the others were no transaction */
     char *early_error;     /* the first error before EXEC's reply, as the server sent it */
@@ -79,6 +80,10 @@ const char *transaction_join(struct client *c, struct transaction *t, const stru
 /* A command with CMD_SCRIPT is queued. */
 void transaction_see_script(struct client *c, struct transaction *t, const struct command *cmd,
                             const struct resp_request *r);
+
+/* EXEC's array, complete, is there: bodies that its server has taken are remembered. */
+void transaction_learn_scripts(struct client *c, const struct request *r,
+                               const struct bereply *reply);
 
 /* NULL is allowed. */
 void transaction_free(struct transaction **t);
