@@ -58,6 +58,12 @@ static struct subscription *find(const struct subscriber *s, const struct channe
     return NULL;
 }
 
+/* Of a subscription, and of its channel, as if nobody else listened to it. */
+static uint64_t cost(const struct channel *ch)
+{
+    return sizeof(struct subscription) + sizeof(*ch) + sizeof(struct place) + ch->len;
+}
+
 static void drop(struct subscription *m)
 {
     struct channel *ch = m->ch;
@@ -67,6 +73,7 @@ static void drop(struct subscription *m)
     list_unlink(&m->of_client);
     list_unlink(&m->of_op);
     m->sub->count[ch->kind]--;
+    m->sub->bytes -= cost(ch);
     free(m);
     channel_left(ch);
     channel_put(ch);
@@ -103,6 +110,7 @@ void subscriber_join(struct sub_op *op, enum channel_kind kind, const char *name
         list_push(&s->subscriptions[kind], &m->of_client);
         list_push(&op->fresh, &m->of_op);
         s->count[kind]++;
+        s->bytes += cost(ch);
         channel_joined(ch);
     }
     if (!channel_is_live(ch))

@@ -38,11 +38,7 @@ uint64_t transaction_bytes(const struct client *c)
 {
     const struct transaction *t = c->extra != NULL ? c->extra->transaction : NULL;
 
-    if (t == NULL)
-        return 0;
-    return (t->sent.block != NULL ? t->sent.block->cap : 0) +
-           (t->own.block != NULL ? t->own.block->cap : 0) +
-           (t->loads.block != NULL ? t->loads.block->cap : 0);
+    return t != NULL ? transaction_memory(t) : 0;
 }
 
 int transaction_commands(const struct client *c)

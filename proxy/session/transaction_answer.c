@@ -28,6 +28,23 @@ void buffer_drop(struct buffer *b)
     block_unref(&b->block);
 }
 
+static uint64_t room(const struct buffer *b)
+{
+    return b->block != NULL ? b->block->cap : 0;
+}
+
+uint64_t transaction_memory(const struct transaction *t)
+{
+    return sizeof(*t) + room(&t->sent) + room(&t->own) + room(&t->loads) +
+           (uint64_t)t->load_count * sizeof(*t->loaded) +
+           (uint64_t)t->own_cap * sizeof(*t->own_list);
+}
+
+uint64_t transaction_sent_bytes(const struct request *r)
+{
+    return transaction_memory(r->data);
+}
+
 void transaction_free(struct transaction **p)
 {
     struct transaction *t = *p;

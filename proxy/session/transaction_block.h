@@ -64,6 +64,9 @@ static inline uint64_t transaction_held(const struct transaction *t)
     return (uint64_t)buffer_bytes(&t->sent) + buffer_bytes(&t->own) + buffer_bytes(&t->loads);
 }
 
+/* Bytes that it holds. */
+uint64_t transaction_memory(const struct transaction *t);
+
 /* Commands between MULTI and EXEC as the server gets them. */
 static inline uint32_t transaction_inner(const struct transaction *t)
 {
