@@ -87,7 +87,7 @@ bool discovery_node_open(struct discovery_node *n)
     struct sockaddr_any target;
 
     if (!resolver_get(c->resolver, &n->addr, &target)) {
-        set_lost(n, "the name does not resolve");
+        set_lost(n, resolver_failure(c->resolver, &n->addr));
         return false;
     }
     if (n->query != NULL && sockaddr_equal(&n->target, &target))

@@ -291,7 +291,7 @@ void sentinel_shard_probe(struct sentinel_shard *d)
         if (clock_ms() < d->retry_ms)
             return;
         if (!resolver_get(d->s->resolver, &d->candidate, &target)) {
-            probe_failed(d, "its name does not resolve");
+            probe_failed(d, resolver_failure(d->s->resolver, &d->candidate));
             return;
         }
         d->probe = node_query_open(&d->s->server_env, &target, d);
