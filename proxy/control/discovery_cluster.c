@@ -41,6 +41,7 @@ struct discovery_watch *discovery_cluster_watch(const struct discovery_site *sit
     atomic_init(&c->watch.wish, 0);
     c->conf = &site->config->upstreams[site->index];
     c->times = &site->config->topology;
+    c->ride_through_ms = site->config->backend.ride_through_ms;
     c->index = site->index;
     c->loop = loop;
     c->publish = site->publish;

@@ -61,7 +61,11 @@ struct discovery_node {
     bool keep;                /* mark of a sweep */
     uint32_t failures;        /* in a row */
     uint64_t retry_ms;        /* not connected again before, except by a round */
-    char complaint[160];      /* what was logged of it last; empty: nothing bad */
+    uint64_t probed_ms;       /* when it was asked ROLE last */
+    uint64_t out_ms;          /* of a master: since when it is out of reach; 0: it is not */
+    uint64_t well_ms;    /* since when it is in reach again; out_ms goes when that has lasted */
+    bool out_failed;     /* out_ms is since the cluster calls it failed */
+    char complaint[160]; /* what was logged of it last; empty: nothing bad */
 };
 
 struct discovery_node *discovery_node_find(struct discovery_cluster *c, const struct addr *a);
@@ -85,6 +89,7 @@ struct discovery_cluster {
     struct discovery_watch watch;
     const struct config_upstream *conf;
     const struct config_topology *times;
+    uint32_t ride_through_ms;
     size_t index; /* of the upstream */
     struct loop *loop;
     struct resolver *resolver;

@@ -6,7 +6,7 @@ import unittest
 from harness.case import Case, Load, Setup
 from harness.proxy import SANITIZER, STANDIN, Proxy, grace, scaled
 from harness.resp import OK, PONG, Error, encode
-from harness.servers import SLOTS, key_slot, tag_of_slot, wait_until
+from harness.servers import SLOTS, Cluster, key_slot, tag_of_slot, wait_until
 
 setup = Setup()
 
@@ -327,6 +327,32 @@ class Death(ClusterCase):
                     master.thaw()
                 self.expect(c, ["GET", key], b"2")
         cluster.wait_ok()
+
+    def test_servers_of_a_slow_master_are_not_pestered(self):
+        """While nobody is promoted ROLE is asked every 10 ms for a while only."""
+        config = ("topology:\n  query_timeout: 300ms\n  refresh: 1s\nbackend:\n  ride_through: 500ms\n"
+                  "  request_timeout: 60s\n")
+        with Cluster(3, 1, node_timeout=60000) as cluster, \
+                Proxy(cluster.seeds(), config=config).wait_start() as p:
+            master = cluster.owner(0)
+            replica = cluster.replicas_of(master)[0]
+            key = cluster.key_on(master)
+            asked = replica.command_calls("role")
+            master.freeze()
+            try:
+                self.eventually("the replica is asked", lambda: replica.command_calls("role") > asked + 5)
+                time.sleep(1.3)
+                asked, begun = replica.command_calls("role"), time.monotonic()
+                time.sleep(1)
+                per_s = (replica.command_calls("role") - asked) / (time.monotonic() - begun)
+                self.assertTrue(0 < per_s < 12, "%.1f ROLE a second" % per_s)
+                cluster.failover(replica, "TAKEOVER")
+                with p.conn(timeout=grace(10)) as c:
+                    begun = time.monotonic()
+                    self.eventually("it is found", lambda: c.cmd("SET", key, "1") == OK, 5)
+                    self.assertLess(time.monotonic() - begun, grace(2))
+            finally:
+                master.thaw()
 
     def test_requests_in_flight_at_a_master_that_freezes(self):
         """They end when another has taken its place, and not with request_timeout: a read runs
