@@ -71,8 +71,13 @@ static void unreachable(struct discovery_server *s)
 
 static void on_lost(struct node_query *q, const char *why)
 {
+    struct discovery_server *s = node_query_owner(q);
+
     (void)why;
-    unreachable(node_query_owner(q));
+    if (node_query_heard(q)) /* refused, as by one with its maximum of clients: but it is there */
+        node_query_close(&s->probe);
+    else
+        unreachable(s);
 }
 
 static const struct node_query_ops probe_ops = {.answered = on_answered, .lost = on_lost};

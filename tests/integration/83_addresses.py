@@ -1,5 +1,6 @@
 """Where servers are, and how they say it: host names, IPv6, other ports, NAT, names that change."""
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -358,6 +359,32 @@ class Names(Case):
             begun = time.monotonic()
             self.expect(c, "GET who", b"127.0.0.4")
             self.assertLess(time.monotonic() - begun, grace(8))
+
+    def test_only_discovery_is_refused(self):
+        """"max number of clients" at the address in use: those who are connected stay there."""
+        port = free_port()
+        servers = {h: self.server_at(h, port) for h in ("127.0.0.2", "127.0.0.3")}
+        p = self.plain(port, "1h").hosts(*["%s %s" % (h, self.NAME) for h in servers])
+        p.workers = 1
+        with p.wait_start(), p.conn() as c, p.conn(protocol=3) as other:
+            used = c.cmd("GET", "who")
+            self.expect(other, "GET who", used)
+            with Conn((used.decode(), port)) as admin:
+                admin.cmd("CONFIG", "SET", "maxclients", "1")
+                idle = [line.split()[0][3:] for line in admin.cmd("CLIENT", "LIST").splitlines()
+                        if re.search(rb" resp=3( |$)", line)]
+                self.assertTrue(idle)
+                for number in idle:  # a lost connection makes discovery look
+                    admin.cmd("CLIENT", "KILL", "ID", number)
+
+                def refused():
+                    stats = admin.cmd("INFO", "stats").decode()
+                    return int(re.search(r"rejected_connections:(\d+)", stats).group(1)) > 0
+                self.eventually("discovery is refused", refused)
+                for _ in range(10):
+                    self.expect(c, "GET who", used)
+                    time.sleep(0.05)
+                admin.cmd("CONFIG", "SET", "maxclients", "100")
 
     def test_a_name_that_does_not_exist_yet(self):
         port = free_port()
