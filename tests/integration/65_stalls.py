@@ -398,6 +398,30 @@ class Neighbours(StallCase):
         self.memory_max(fill, alone=False)  # to UNSUBSCRIBE from them all takes time, and room
 
 
+class ComingUp(StallCase):
+    def test_bytes_that_wait_for_a_connection_are_bounded(self):
+        """Those beyond backend.max_inflight_bytes are held, and not sent to it all the same."""
+        self.serve("backend:\n  max_inflight_bytes: 1MiB\n  connect_timeout: 60s\n"
+                   "  ride_through: 1s\n")
+        keys = ["{%s}%d" % (self.cluster.key_on(1), i) for i in range(40)]
+        conns = [self.client(protocol=3) for _ in keys]
+        # Their connection, in RESP3, does not get through its handshake.
+        self.second.rule("INFO", fake.silence)
+        for k, client in zip(keys, conns):
+            client.send(encode("SET", k, b"v" * 60000))
+        # 1 MiB waits for the connection, the others for backend.ride_through.
+        first = [not client.is_silent(grace(2) if i == 0 else 0.05) for i, client in enumerate(conns)]
+        self.assertTrue(15 <= first.count(False) <= 20, first)
+        for client, came in zip(conns, first):
+            if came:
+                self.assertTrue(client.read().startswith(b"CLUSTERDOWN "))
+        self.second.clear()
+        self.second.reset_all()
+        for client, came in zip(conns, first):
+            if not came:
+                self.assertEqual(OK, client.read())
+
+
 class Order(StallCase):
     def test_large_script_load_and_evalsha(self):
         """A large request takes another connection; what follows must not overtake it."""
