@@ -31,12 +31,11 @@ struct node *node_new(struct backend_env *env, const struct addr *a,
 void node_free(struct node **p)
 {
     struct node *n = *p;
-    struct list_node *at, *tmp;
 
     *p = NULL;
     CHECK_MAGIC(n, NODE_MAGIC);
-    LIST_FOREACH (at, tmp, &n->conns)
-        beconn_close(CONTAINER_OF(at, struct beconn, link), NULL);
+    while (!list_empty(&n->conns))
+        beconn_close(CONTAINER_OF(n->conns.next, struct beconn, link), NULL);
     list_unlink(&n->link);
     n->magic = 0;
     free(n->far);
@@ -326,12 +325,12 @@ void node_retire(struct beconn *c)
  * request has waited its time. */
 static void close_overdue(struct node *n, uint64_t now_ms)
 {
-    struct list_node *at, *tmp;
+    struct list_walk walk;
+    struct beconn *c;
     bool owed = false;
 
-    LIST_FOREACH (at, tmp, &n->conns) {
-        struct beconn *c = CONTAINER_OF(at, struct beconn, link);
-
+    node_walk(n, &walk);
+    while ((c = node_walk_next(n, &walk)) != NULL) {
         /* Who waits without a bound is called back by its sender. */
         if (!c->retired || (c->head != NULL && c->head->patient && c->state == BECONN_READY))
             continue;
@@ -348,13 +347,14 @@ static void close_overdue(struct node *n, uint64_t now_ms)
 
 void node_replaced(struct node *n)
 {
-    struct list_node *at, *tmp;
+    struct list_walk walk;
+    struct beconn *c;
 
     CHECK_MAGIC(n, NODE_MAGIC);
     n->replaced_ms = n->env->loop->now_ms;
-    LIST_FOREACH (at, tmp, &n->conns) {
-        struct beconn *c = CONTAINER_OF(at, struct beconn, link);
-
+    n->left_ms = clock_ms();
+    node_walk(n, &walk);
+    while ((c = node_walk_next(n, &walk)) != NULL) {
         node_retire(c);
         if (c->state == BECONN_READY && beconn_is_held(c))
             beconn_return_unsent(c);
@@ -365,7 +365,7 @@ void node_replaced(struct node *n)
 void node_forget(struct node *n, struct beconn *c)
 {
     CHECK_MAGIC(n, NODE_MAGIC);
-    list_unlink(&c->link);
+    list_unlink_walked(n->walks, &c->link);
     node_leave_shared(c);
     take_idle(n, c);
     if (c->leased)
@@ -374,10 +374,12 @@ void node_forget(struct node *n, struct beconn *c)
 
 void node_tick(struct node *n, uint64_t now_ms)
 {
-    struct list_node *at, *tmp;
+    struct list_walk walk;
+    struct beconn *c;
 
-    LIST_FOREACH (at, tmp, &n->conns)
-        beconn_tick(CONTAINER_OF(at, struct beconn, link), now_ms);
+    node_walk(n, &walk);
+    while ((c = node_walk_next(n, &walk)) != NULL)
+        beconn_tick(c, now_ms);
     trim_idle(n, now_ms);
     if (n->replaced_ms != 0)
         close_overdue(n, now_ms);

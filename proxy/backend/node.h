@@ -19,8 +19,9 @@ struct node {
     struct beconn **far;                 /* of the profiles from PROFILE_NEAR on */
     uint32_t far_count;
     uint32_t shared_count;  /* connections in both; at most env->max_profiles */
-    struct list_node conns; /* all connections, struct beconn.link */
-    struct list_node idle;  /* clean exclusive connections that nobody has leased */
+    struct list_node conns; /* all connections, struct beconn.link; see node_walk */
+    struct list_walk *walks;
+    struct list_node idle; /* clean exclusive connections that nobody has leased */
     uint32_t idle_count;
     uint32_t idle_low;           /* the fewest since the last trim */
     uint64_t trim_ms;            /* when idle ones that were not needed are closed next */
@@ -40,6 +41,7 @@ struct node {
     bool held;                   /* about to be replaced: its outage ends with a new map only */
     uint64_t replaced_ms;        /* when another took its place: what it then owes is awaited for
                                     NODE_REPLACED_MS; 0: nothing is owed */
+    uint64_t left_ms;            /* when that was last */
     uint64_t max_bulk;           /* the server's proto-max-bulk-len; 0: not known */
     char run_id[RUN_ID_LEN + 1]; /* of the server process; empty: not known */
     char version[24];            /* its redis_version; empty: not known */
@@ -77,6 +79,20 @@ static inline struct beconn *node_shared(struct node *n, uint16_t profile)
 static inline bool node_is_named(const struct node *n)
 {
     return n->holds > 0;
+}
+
+/* A walk over all its connections: whatever is closed meanwhile, which the callbacks of one may do
+ * to another. To be gone on with up to NULL. */
+static inline void node_walk(struct node *n, struct list_walk *w)
+{
+    list_walk_begin(&n->walks, w, &n->conns);
+}
+
+static inline struct beconn *node_walk_next(struct node *n, struct list_walk *w)
+{
+    struct list_node *at = list_walk_next(&n->walks, w, &n->conns);
+
+    return at != NULL ? CONTAINER_OF(at, struct beconn, link) : NULL;
 }
 
 /* An exclusive connection; NULL while the node is in back-off or at its limit. */

@@ -68,7 +68,46 @@ static inline void list_splice(struct list_node *to, struct list_node *from)
     list_init(from);
 }
 
-/* The body may unlink or free `pos`. */
+/* A walk over a list of which any member may be unlinked meanwhile, by whatever the body calls. The
+ * list's owner keeps the walks under way, the innermost first, and unlinks by list_unlink_walked.
+ * A walk goes on to its end: no break, no return. */
+struct list_walk {
+    struct list_node *next;
+    struct list_walk *outer;
+};
+
+static inline void list_walk_begin(struct list_walk **walks, struct list_walk *w,
+                                   const struct list_node *head)
+{
+    w->next = head->next;
+    w->outer = *walks;
+    *walks = w;
+}
+
+/* The next member; NULL at the end, and the walk is over. */
+static inline struct list_node *list_walk_next(struct list_walk **walks, struct list_walk *w,
+                                               const struct list_node *head)
+{
+    struct list_node *n = w->next;
+
+    if (n == head) {
+        CHECK(*walks == w);
+        *walks = w->outer;
+        return NULL;
+    }
+    w->next = n->next;
+    return n;
+}
+
+static inline void list_unlink_walked(struct list_walk *walks, struct list_node *n)
+{
+    for (struct list_walk *w = walks; w != NULL; w = w->outer)
+        if (w->next == n)
+            w->next = n->next;
+    list_unlink(n);
+}
+
+/* The body may unlink or free `pos`, but no other member. */
 #define LIST_FOREACH(pos, tmp, head)                                                               \
     for ((pos) = (head)->next, (tmp) = (pos)->next; (pos) != (head);                               \
          (pos) = (tmp), (tmp) = (pos)->next)

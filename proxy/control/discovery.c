@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "control/discovery_watch.h"
 #include "control/learner.h"
+#include "control/lookup.h"
 
 #define DISCOVERY_MAGIC 0x64697363u
 
@@ -20,6 +21,7 @@ struct discovery {
     struct discovery_watch **watches; /* one an upstream */
     struct learner **learners;        /* one an upstream; NULL: not to be learnt */
     struct learnt_pool *pool;
+    struct lookups *lookups;
     discovery_publish_fn *publish;
     void *arg;
     char scratch[64 * 1024];
@@ -113,13 +115,14 @@ struct discovery *discovery_new(const struct config *config, discovery_publish_f
     d->loop.on_wake = on_wake;
     d->loop.on_tick = on_tick;
     atomic_init(&d->stop, false);
+    d->lookups = lookups_new(&d->loop);
     d->count = config->upstream_count;
     d->watches = xcalloc(d->count, sizeof(*d->watches));
     d->publish = publish;
     d->arg = arg;
     for (size_t i = 0; i < d->count; i++) {
-        struct discovery_site site = {config, i, &d->loop, {d->scratch, sizeof(d->scratch)},
-                                      on_map, d};
+        struct discovery_site site = {
+            config, i, &d->loop, {d->scratch, sizeof(d->scratch)}, d->lookups, on_map, d};
 
         d->watches[i] = new_watch(&site);
         site.arg = arg;
@@ -170,6 +173,7 @@ void discovery_stop(struct discovery **discovery)
     atomic_store(&d->stop, true);
     loop_wake(&d->loop);
     CHECK(pthread_join(d->thread, NULL) == 0);
+    lookups_close(&d->lookups);
     /* Not in its own thread: the wake-up above uses the loop until it returns. */
     loop_deinit(&d->loop);
     free(d->watches);

@@ -41,12 +41,13 @@ struct discovery_watch *discovery_cluster_watch(const struct discovery_site *sit
     atomic_init(&c->watch.wish, 0);
     c->conf = &site->config->upstreams[site->index];
     c->times = &site->config->topology;
+    c->ride_through_ms = site->config->backend.ride_through_ms;
     c->index = site->index;
     c->loop = loop;
     c->publish = site->publish;
     c->arg = site->arg;
     c->random = (clock_us() + c->index) * 2 + 1;
-    c->resolver = resolver_new(c->conf, c->times->resolve_ms);
+    c->resolver = resolver_new(c->conf, site->lookups, c->times->resolve_ms);
     c->env = (struct node_query_env){loop,          &discovery_node_ops,
                                      c->conf->user, c->conf->password,
                                      site->scratch, NODE_QUERY_TOPOLOGY};
@@ -80,7 +81,11 @@ static void free_watch(struct discovery_watch *w)
 
 static void step_watch(struct discovery_watch *w)
 {
-    discovery_cluster_step(CONTAINER_OF(w, struct discovery_cluster, watch));
+    struct discovery_cluster *c = CONTAINER_OF(w, struct discovery_cluster, watch);
+
+    if (resolver_settle(c->resolver))
+        c->wished = true;
+    discovery_cluster_step(c);
 }
 
 static void tick_watch(struct discovery_watch *w, uint64_t now_ms)

@@ -8,8 +8,15 @@
  */
 #include <strings.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "control/discovery_cluster.h"
+
+/* So long at least ROLE is asked every topology.probe, then every LEISURE_MS. */
+#define HASTE_MIN_MS 1000u
+#define LEISURE_MS 200
+/* Who answers for so long is well. */
+#define WELL_MS 5000
 
 static struct discovery_node *node_of(struct discovery_cluster *c, size_t i)
 {
@@ -30,12 +37,34 @@ static bool out_of_reach(struct discovery_cluster *c, size_t i)
     return !mn->reachable || (n != NULL && (n->down || n->loading));
 }
 
+/* Since when it is out of reach: one that only comes and goes, as it is slow, is not new to it each
+ * time; one that the cluster calls failed is about to be replaced. */
+static void note_reach(struct discovery_node *n, bool out, bool failed, uint64_t now)
+{
+    if (out) {
+        if (n->out_ms == 0 || (failed && !n->out_failed))
+            n->out_ms = now;
+        n->well_ms = 0;
+        n->out_failed = failed;
+    } else if (n->well_ms == 0) {
+        n->well_ms = now;
+    } else if (now - n->well_ms > WELL_MS) {
+        n->out_ms = 0;
+        n->out_failed = false;
+    }
+}
+
 bool discovery_failover_check(struct discovery_cluster *c)
 {
+    uint64_t now = clock_ms();
     bool any = false;
 
-    for (size_t i = 0; c->map != NULL && i < c->map->node_count && !any; i++)
-        any = out_of_reach(c, i);
+    for (size_t i = 0; c->map != NULL && i < c->map->node_count; i++) {
+        bool out = out_of_reach(c, i);
+
+        note_reach(c->map_nodes[i], out, !c->map->nodes[i].reachable, now);
+        any = any || out;
+    }
     if (!any) {
         ev_timer_stop(c->loop->ev, &c->probe_timer);
     } else if (!ev_is_active(&c->probe_timer)) {
@@ -45,9 +74,19 @@ bool discovery_failover_check(struct discovery_cluster *c)
     return any;
 }
 
+/* When all who waited have their error, nor is anybody promoted, haste helps nobody: the servers of
+ * a master that is merely slow are not asked a hundred times a second for ever. */
+static uint64_t probe_gap(const struct discovery_cluster *c, const struct discovery_node *master,
+                          uint64_t now)
+{
+    return now - master->out_ms > MAX(c->ride_through_ms, HASTE_MIN_MS) ? LEISURE_MS : 0;
+}
+
 void discovery_failover_tick(struct ev_loop *ev, struct ev_timer *w, int revents)
 {
     struct discovery_cluster *c = CONTAINER_OF(w, struct discovery_cluster, probe_timer);
+
+    uint64_t now = clock_ms();
 
     (void)ev;
     (void)revents;
@@ -58,8 +97,10 @@ void discovery_failover_tick(struct ev_loop *ev, struct ev_timer *w, int revents
         if (master == NODE_NONE || !out_of_reach(c, master))
             continue;
         n = node_of(c, i);
-        if (n != NULL)
-            discovery_node_probe(n);
+        if (n == NULL || now - n->probed_ms < probe_gap(c, c->map_nodes[master], now))
+            continue;
+        n->probed_ms = now;
+        discovery_node_probe(n);
     }
 }
 

@@ -65,10 +65,13 @@ static void set_lost(struct discovery_node *n, const char *why)
 {
     struct discovery_cluster *c = n->cluster;
     bool was_good = n->answered;
+    /* Workers may be connected where we alone are refused ("max number of clients"): they are not
+     * to move to the name's next address. Without a map there are none. */
+    bool refused = n->query != NULL && node_query_heard(n->query) && c->map != NULL;
     uint64_t wait = RETRY_MIN_MS;
 
     node_query_close(&n->query);
-    resolver_doubt(c->resolver, &n->addr, !was_good);
+    resolver_doubt(c->resolver, &n->addr, !was_good && !refused);
     discovery_node_complain(n, why);
     for (uint32_t i = 0; i < n->failures && wait < RETRY_MAX_MS; i++)
         wait *= 2;
@@ -87,7 +90,7 @@ bool discovery_node_open(struct discovery_node *n)
     struct sockaddr_any target;
 
     if (!resolver_get(c->resolver, &n->addr, &target)) {
-        set_lost(n, "the name does not resolve");
+        set_lost(n, resolver_failure(c->resolver, &n->addr));
         return false;
     }
     if (n->query != NULL && sockaddr_equal(&n->target, &target))

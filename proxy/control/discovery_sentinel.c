@@ -210,7 +210,7 @@ static void on_step(struct discovery_watch *w)
     struct discovery_sentinel *s = CONTAINER_OF(w, struct discovery_sentinel, watch);
     uint64_t now = clock_ms(), gap = 1000 / s->times->refresh_per_s;
 
-    if (atomic_exchange(&w->wish, 0) != 0)
+    if (atomic_exchange(&w->wish, 0) != 0 || resolver_settle(s->resolver))
         s->wished = s->forced = true;
     if (now >= s->due_ms || (s->wished && now - s->round_ms >= gap))
         start_round(s, now);
@@ -295,7 +295,7 @@ struct discovery_watch *discovery_sentinel_watch(const struct discovery_site *si
     s->site = *site;
     s->conf = conf;
     s->times = &site->config->topology;
-    s->resolver = resolver_new(s->conf, s->times->resolve_ms);
+    s->resolver = resolver_new(s->conf, site->lookups, s->times->resolve_ms);
     s->peer_env = (struct node_query_env){site->loop,          &sentinel_peer_ops,
                                           conf->sentinel_user, conf->sentinel_password,
                                           site->scratch,       NODE_QUERY_TOPOLOGY};

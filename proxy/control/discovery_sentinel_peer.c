@@ -127,7 +127,7 @@ static void open_both(struct sentinel_peer *p)
     struct sockaddr_any target;
 
     if (!resolver_get(p->s->resolver, &p->addr, &target)) {
-        set_lost(p, "the name does not resolve");
+        set_lost(p, resolver_failure(p->s->resolver, &p->addr));
         return;
     }
     p->ask = node_query_open(&p->s->peer_env, &target, p);

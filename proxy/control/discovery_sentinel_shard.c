@@ -265,12 +265,14 @@ static void promote(struct sentinel_shard *d, const char *why)
 static void probe_failed(struct sentinel_shard *d, const char *why)
 {
     char a[ADDR_TEXT_MAX];
+    bool heard;
 
     if (!d->unreachable)
         log_info("upstream %s: %s does not say whether it is master %s: %s", d->s->conf->name,
                  addr_format(&d->candidate, a), d->name, why);
+    heard = d->probe != NULL && node_query_heard(d->probe);
     node_query_close(&d->probe);
-    resolver_doubt(d->s->resolver, &d->candidate, !d->answers);
+    resolver_doubt(d->s->resolver, &d->candidate, !d->answers && !heard);
     d->answers = false;
     d->probing = false;
     d->unreachable = true;
@@ -291,7 +293,7 @@ void sentinel_shard_probe(struct sentinel_shard *d)
         if (clock_ms() < d->retry_ms)
             return;
         if (!resolver_get(d->s->resolver, &d->candidate, &target)) {
-            probe_failed(d, "its name does not resolve");
+            probe_failed(d, resolver_failure(d->s->resolver, &d->candidate));
             return;
         }
         d->probe = node_query_open(&d->s->server_env, &target, d);

@@ -71,8 +71,13 @@ static void unreachable(struct discovery_server *s)
 
 static void on_lost(struct node_query *q, const char *why)
 {
+    struct discovery_server *s = node_query_owner(q);
+
     (void)why;
-    unreachable(node_query_owner(q));
+    if (node_query_heard(q)) /* refused, as by one with its maximum of clients: but it is there */
+        node_query_close(&s->probe);
+    else
+        unreachable(s);
 }
 
 static const struct node_query_ops probe_ops = {.answered = on_answered, .lost = on_lost};
@@ -96,6 +101,8 @@ static void on_step(struct discovery_watch *w)
         resolver_doubt(s->resolver, &s->conf->seeds[0], false);
         try_address(s);
     }
+    if (resolver_settle(s->resolver))
+        s->next_ms = now;
     if (s->map == NULL || (s->wished && now - s->last_ms >= gap) || now >= s->next_ms)
         look_up(s, now);
 }
@@ -131,7 +138,7 @@ struct discovery_watch *discovery_server_watch(const struct discovery_site *site
     atomic_init(&s->watch.wish, 0);
     s->site = *site;
     s->conf = &site->config->upstreams[site->index];
-    s->resolver = resolver_new(s->conf, site->config->topology.resolve_ms);
+    s->resolver = resolver_new(s->conf, site->lookups, site->config->topology.resolve_ms);
     s->env = (struct node_query_env){site->loop,        &probe_ops,    s->conf->user,
                                      s->conf->password, site->scratch, NODE_QUERY_TOPOLOGY};
     return &s->watch;

@@ -14,9 +14,10 @@
 #include "net/stream.h"
 
 struct discovery_watch;
+struct lookups;
 
 struct discovery_watch_ops {
-    /* Somebody may have set the wish. */
+    /* Somebody may have set the wish, or a look-up is through. */
     void (*step)(struct discovery_watch *w);
     /* Every LOOP_TICK_MS. */
     void (*tick)(struct discovery_watch *w, uint64_t now_ms);
@@ -34,6 +35,7 @@ struct discovery_site {
     size_t index; /* of the upstream */
     struct loop *loop;
     struct span scratch;
+    struct lookups *lookups;
     discovery_publish_fn *publish;
     void *arg;
 };

@@ -17,6 +17,7 @@ struct node_query {
     struct stream stream;
     redisReader *reader;
     size_t fed; /* bytes of an answer that is not complete */
+    bool heard;
     struct {
         enum node_question what;
         uint64_t sent_ms;
@@ -85,6 +86,11 @@ void *node_query_owner(const struct node_query *q)
     return q->owner;
 }
 
+bool node_query_heard(const struct node_query *q)
+{
+    return q->heard;
+}
+
 static void lose(struct node_query *q, const char *why)
 {
     q->env->ops->lost(q, why);
@@ -150,6 +156,7 @@ static void on_data(struct stream *s, size_t n)
     void *reply = NULL;
 
     CHECK_MAGIC(q, QUERY_MAGIC);
+    q->heard = true;
     q->fed += n;
     if (q->fed > NODE_QUERY_MAX || redisReaderFeed(q->reader, q->env->scratch.data, n) != 0) {
         lose(q, "an answer too long");

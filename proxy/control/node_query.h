@@ -62,6 +62,9 @@ void node_query_close(struct node_query **q);
 
 void *node_query_owner(const struct node_query *q);
 
+/* True when the server has said anything: it can be reached, though it may not let us in. */
+bool node_query_heard(const struct node_query *q);
+
 /* Queues a question. False when too many have no answer yet. */
 MUST_CHECK bool node_query_ask(struct node_query *q, enum node_question what);
 /* The same about a Sentinel's master. */

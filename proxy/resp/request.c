@@ -64,6 +64,11 @@ void resp_parser_reset(struct resp_parser *p)
     p->bulk = -1;
 }
 
+size_t resp_parser_bytes(const struct resp_parser *p)
+{
+    return sizeof(*p) + (size_t)p->argv_cap * sizeof(*p->argv);
+}
+
 bool resp_parser_idle(const struct resp_parser *p)
 {
     return p->state == IDLE;

@@ -84,6 +84,9 @@ void resp_parser_reset(struct resp_parser *p);
 /* True when nothing of a request has been seen yet. */
 bool resp_parser_idle(const struct resp_parser *p);
 
+/* Bytes that it holds. */
+size_t resp_parser_bytes(const struct resp_parser *p);
+
 /* Moves an unfinished request's state from one parser to another (which is reset first), so that a
  * thread's parser is free for the next client. */
 void resp_parser_move(struct resp_parser *to, struct resp_parser *from);

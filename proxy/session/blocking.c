@@ -27,6 +27,7 @@ struct blocking {
     uint32_t timeout_arg; /* position of its time; 0: not known */
     bool seconds;         /* the time is seconds, perhaps with a fraction; else milliseconds */
     bool called_back;     /* its server was asked to end it: it blocks anew elsewhere */
+    bool calling;         /* in this tick */
     bool asked;           /* sent to the target of an ASK */
 };
 
@@ -241,8 +242,9 @@ uint32_t blocking_unblock_text(char out[UNBLOCK_TEXT_MAX], int64_t server_id, bo
                               digits, number, error ? 5 : 7, error ? "ERROR" : "TIMEOUT");
 }
 
-/* A master that Sentinels have replaced does not know it for some ten seconds. It is asked to end
- * the block, with an error that tells that nothing was popped. */
+/* A master that was replaced, by Sentinels or as its neighbours call it failed, may live and not
+ * know it for some ten seconds. It is asked to end the block, with an error that tells that nothing
+ * was popped. */
 static void call_back(struct session_env *env, struct blocking *b)
 {
     struct beconn *to = node_shared(b->conn->node, b->conn->profile);
@@ -257,8 +259,18 @@ static void call_back(struct session_env *env, struct blocking *b)
     n = blocking_unblock_text(text, b->conn->server_id, true);
     memcpy(beconn_reserve(to, n), text, n);
     beconn_commit(to, &r->be, n, 0, 1);
-    node_retire(to); /* for this word only */
-    b->called_back = true;
+    b->called_back = b->calling = true;
+}
+
+/* The connection that took these words was for them only. */
+static void end_call(struct blocking *b)
+{
+    struct beconn *to;
+
+    b->calling = false;
+    to = b->conn != NULL ? node_shared_now(b->conn->node, b->conn->profile) : NULL;
+    if (to != NULL)
+        node_retire(to);
 }
 
 bool blocking_is_called_back(const struct request *r)
@@ -268,19 +280,29 @@ bool blocking_is_called_back(const struct request *r)
     return b->called_back;
 }
 
+/* Another has taken the place of its server, or of its server's address, since it was sent. */
+static bool is_left_behind(const struct blocking *b)
+{
+    return b->conn->retired && b->sent_ms <= b->conn->node->left_ms;
+}
+
 static void check_node(struct session_env *env, struct blocking *b, uint64_t now_ms)
 {
-    uint32_t limit = env->config->backend.request_timeout_ms;
     const struct upstream *u = b->conn->node->user;
+    bool elsewhere = !b->asked && upstream_route(u, b->r->slot) != b->conn->node;
+    bool left_behind = is_left_behind(b);
+    uint32_t limit = left_behind ? NODE_REPLACED_MS : env->config->backend.request_timeout_ms;
 
-    if (b->asked || limit == 0 || upstream_route(u, b->r->slot) == b->conn->node) {
+    if (!elsewhere && !left_behind) {
         b->astray_ms = 0;
     } else if (b->astray_ms == 0) {
         b->astray_ms = now_ms;
-        if (u->config->kind == UPSTREAM_SENTINEL && b->conn->server_id != 0)
+        /* Not where its server had another address: who is there now has other clients. */
+        if (elsewhere && (left_behind || u->config->kind == UPSTREAM_SENTINEL) &&
+            b->conn->server_id != 0)
             call_back(env, b);
-    } else if (now_ms - b->astray_ms > limit) {
-        /* A server that lives ends the block itself with MOVED. */
+    } else if (limit != 0 && now_ms - b->astray_ms > limit) {
+        /* A server that lives ends the block itself with MOVED, or was asked to. */
         beconn_close(b->conn, "a blocked command's slot has another owner, and no word of it came");
     }
 }
@@ -297,5 +319,11 @@ void blocking_tick(struct session_env *env, uint64_t now_ms)
             blocking_client_ended(c);
         else if (b->conn != NULL)
             check_node(env, b, now_ms);
+    }
+    LIST_FOREACH (at, tmp, &env->blocked) {
+        struct blocking *b = CONTAINER_OF(at, struct blocking, link);
+
+        if (b->calling)
+            end_call(b);
     }
 }

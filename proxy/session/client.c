@@ -66,6 +66,7 @@ struct client_extra *client_extra(struct client *c)
     if (c->extra == NULL) {
         c->extra = xcalloc(1, sizeof(*c->extra));
         c->extra->client = c;
+        chain_init(&c->extra->stash);
         list_init(&c->extra->wait_link);
     }
     return c->extra;
@@ -78,6 +79,7 @@ static void extra_free(struct client_extra **p)
     *p = NULL;
     if (x == NULL)
         return;
+    chain_clear(&x->stash);
     free(x->name);
     free(x->lib_name);
     free(x->lib_ver);
@@ -119,7 +121,7 @@ void client_close(struct client *c)
     client_input_drop(c);
     redirect_stop_waiting(c);
     list_unlink(&c->task.link);
-    list_unlink(&c->link);
+    list_unlink_walked(c->env->client_walks, &c->link);
     identity_end(c);
     METRIC_ADD(&c->env->metrics, clients, -1);
     METRIC_ADD(&c->env->metrics, clients_closed, 1);

@@ -53,6 +53,7 @@ struct client_extra {
     uint16_t last_wrote, ever_wrote; /* node.mark of masters: of that WAIT, of all such */
     int64_t acked; /* so many replicas have what was written before, save where c->wrote says */
     struct long_reply *long_reply; /* the one at the head, whose connection waits for our output */
+    struct chain stash;            /* messages and lines that came within a long reply */
     /* HOLD_REFUSED: */
     struct list_node wait_link; /* env->waiting */
     uint64_t retry_at_ms;       /* not before */
@@ -105,6 +106,20 @@ struct client_extra *client_extra(struct client *c);
 
 /* Takes over an accepted socket. */
 struct client *client_new(struct session_env *env, int fd, uint64_t id, uint16_t listener);
+
+/* A walk over all clients of a worker, of which any may close meanwhile. To be gone on with up to
+ * NULL. */
+static inline void clients_walk(struct session_env *env, struct list_walk *w)
+{
+    list_walk_begin(&env->client_walks, w, &env->clients);
+}
+
+static inline struct client *clients_walk_next(struct session_env *env, struct list_walk *w)
+{
+    struct list_node *at = list_walk_next(&env->client_walks, w, &env->clients);
+
+    return at != NULL ? CONTAINER_OF(at, struct client, link) : NULL;
+}
 
 /* Closes now: requests under way are orphaned. */
 void client_close(struct client *c);

@@ -57,11 +57,11 @@ static bool meant(const struct kill_query *q, struct client *c)
 static void collect(struct gather *g, struct session_env *env)
 {
     struct kill_query *q = g->data;
-    struct list_node *at, *tmp;
+    struct list_walk walk;
+    struct client *c;
 
-    LIST_FOREACH (at, tmp, &env->clients) {
-        struct client *c = CONTAINER_OF(at, struct client, link);
-
+    clients_walk(env, &walk);
+    while ((c = clients_walk_next(env, &walk)) != NULL) {
         q->user_known = q->user_known || is_text(&q->user, identity_user(c));
         if (!meant(q, c))
             continue;

@@ -64,7 +64,7 @@ static bool only_reads(struct client *c, const struct command *cmd, const struct
     if (strcmp(cmd->name, "eval") == 0)
         return says_no_writes(resp_arg_ptr(r, 1), resp_arg_len(r, 1));
     return strcmp(cmd->name, "evalsha") == 0 &&
-           scripts_find(c->env->scripts, resp_arg_ptr(r, 1), resp_arg_len(r, 1), &script) &&
+           scripts_find(c->env->scripts, c->id, resp_arg_ptr(r, 1), resp_arg_len(r, 1), &script) &&
            says_no_writes(script.body, script.len);
 }
 

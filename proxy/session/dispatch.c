@@ -189,20 +189,12 @@ static enum dispatch_result split_over_slots(struct client *c, const struct comm
     return DISPATCH_DONE;
 }
 
-static enum dispatch_result dispatch_keys(struct client *c, const struct command *cmd,
-                                          const struct resp_request *r, struct block *block)
+static inline enum dispatch_result send_keys(struct client *c, const struct command *cmd,
+                                             const struct resp_request *r, struct block *block)
 {
     struct command_key_range k;
     uint16_t slot;
 
-    if (UNLIKELY(command_keys_scattered(cmd)))
-        return scattered_keys(c, cmd, r, block);
-    if (UNLIKELY(cmd->keys >= KEYS_NUMKEYS)) {
-        if (cmd->keys == KEYS_STREAMS && blocking_option(r) != 0)
-            return blocking_dispatch(c, cmd, r);
-        if ((cmd->flags & CMD_SCRIPT) != 0)
-            scripts_see(c, cmd, r);
-    }
     if (command_keys_range(cmd, r, &k) != COMMAND_KEYS_OK || k.count == 0)
         return dispatch_any(c, cmd, r, block); /* a server words the error */
     if (UNLIKELY(k.step > 1) && cmd->last < 0 && (r->argc - k.first) % k.step != 0)
@@ -217,6 +209,44 @@ static enum dispatch_result dispatch_keys(struct client *c, const struct command
     return dispatch_error(c, cmd, ERROR_CROSSSLOT);
 }
 
+static enum dispatch_result dispatch_script(struct client *c, const struct command *cmd,
+                                            const struct resp_request *r, struct block *block)
+{
+    enum dispatch_result d = send_keys(c, cmd, r, block);
+
+    if (d == DISPATCH_DONE)
+        scripts_see(c, cmd, r);
+    return d;
+}
+
+static enum dispatch_result dispatch_keys(struct client *c, const struct command *cmd,
+                                          const struct resp_request *r, struct block *block)
+{
+    if (UNLIKELY(command_keys_scattered(cmd)))
+        return scattered_keys(c, cmd, r, block);
+    if (UNLIKELY(cmd->keys >= KEYS_NUMKEYS)) {
+        if (cmd->keys == KEYS_STREAMS && blocking_option(r) != 0)
+            return blocking_dispatch(c, cmd, r);
+        if ((cmd->flags & CMD_SCRIPT) != 0)
+            return dispatch_script(c, cmd, r, block);
+    }
+    return send_keys(c, cmd, r, block);
+}
+
+/* SCRIPT LOAD or FLUSH, or another command, for the one server that there is. */
+static enum dispatch_result dispatch_all_at_one(struct client *c, const struct command *cmd,
+                                                const struct resp_request *r, struct block *block)
+{
+    enum dispatch_result d;
+
+    if ((cmd->flags & CMD_NOSCRIPT) != 0)
+        scripts_flush(c, cmd);
+    d = dispatch_any(c, cmd, r, block);
+    if (d == DISPATCH_DONE && (cmd->flags & CMD_NOSCRIPT) != 0)
+        scripts_see(c, cmd, r);
+    return d;
+}
+
 static enum dispatch_result dispatch_all(struct client *c, const struct command *cmd,
                                          const struct resp_request *r, struct block *block)
 {
@@ -226,11 +256,8 @@ static enum dispatch_result dispatch_all(struct client *c, const struct command 
         return DISPATCH_DONE;
     if (UNLIKELY(scripts_is_news(cmd)) && acl_stops(c, cmd, r, &stopped))
         return stopped;
-    if (c->up->single) {
-        if ((cmd->flags & CMD_NOSCRIPT) != 0)
-            scripts_see_all(c, cmd, r);
-        return dispatch_any(c, cmd, r, block);
-    }
+    if (c->up->single)
+        return dispatch_all_at_one(c, cmd, r, block);
     if (c->head != NULL && c->head->epoch != c->up->epoch && dispatch_barrier(c))
         return DISPATCH_WAIT;
     if (UNLIKELY(r->len > c->env->config->backend.large_request)) {
@@ -239,8 +266,10 @@ static enum dispatch_result dispatch_all(struct client *c, const struct command 
         client_hold(c, HOLD_BARRIER); /* its parts take connections of their own */
     }
     if ((cmd->flags & CMD_NOSCRIPT) != 0)
-        scripts_see_all(c, cmd, r);
-    scatter_masters(c, cmd, r);
+        scripts_flush(c, cmd);
+    scatter_masters(c, cmd, r, scripts_finish(cmd));
+    if ((cmd->flags & CMD_NOSCRIPT) != 0)
+        scripts_see(c, cmd, r);
     if (c->head == NULL)
         client_unhold(c, HOLD_BARRIER);
     pipeline_limit(c);

@@ -49,7 +49,8 @@ struct session_env {
     uint16_t auth_profile, ask_profile; /* bare connections: for AUTH, and to ask about guests */
     struct upstream **upstreams;        /* one per configured upstream */
     size_t upstream_count;
-    struct list_node clients; /* struct client.link */
+    struct list_node clients; /* struct client.link; where clients may close: clients_walk */
+    struct list_walk *client_walks;
     struct list_node waiting; /* clients with refused requests, struct client_extra.wait_link */
     struct list_node long_replies; /* struct long_reply.link */
     struct list_node blocked;      /* struct blocking.link */

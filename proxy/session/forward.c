@@ -49,11 +49,15 @@ static inline void account_sent(struct client *c, struct request *r, const struc
     c->inflight_bytes += r->be.len;
 }
 
-/* Bytes that wait for a connection to come up are as much held as those of refused requests. */
-static bool connection_full(const struct client *c, const struct beconn *conn)
+static inline bool connection_full(const struct client *c, const struct beconn *conn)
 {
     return conn->state != BECONN_READY &&
            conn->inflight_bytes > c->env->config->backend.max_inflight_bytes;
+}
+
+bool forward_is_full(const struct client *c, const struct beconn *conn)
+{
+    return connection_full(c, conn);
 }
 
 static void hold_new(struct client *c, struct request *r, const char *bytes, uint32_t len,

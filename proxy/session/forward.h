@@ -46,4 +46,7 @@ struct beconn *forward_connection_now(struct client *c, struct node *n);
 
 extern const struct beconn_ops forward_ops;
 
+/* Bytes that wait for a connection to come up are as much held as those of refused requests. */
+bool forward_is_full(const struct client *c, const struct beconn *conn);
+
 #endif

@@ -12,6 +12,7 @@
 #include "session/long_reply.h"
 #include "session/redirect.h"
 #include "session/scatter.h"
+#include "session/scripts.h"
 #include "session/transaction.h"
 #include "session/wait.h"
 #include "session/watch.h"
@@ -107,6 +108,8 @@ static void take_reply(struct beconn *conn, struct request *r, const struct bere
     if (UNLIKELY(n->outage_ms != 0) && why == REFUSAL_NONE && r->slot != SLOT_NONE && !n->held &&
         conn->state != BECONN_HANDSHAKE)
         node_answers(u->env, n);
+    if (UNLIKELY(r->is_news) && why == REFUSAL_NONE)
+        scripts_answered(u->env, r, reply);
     if (UNLIKELY(c == NULL)) {
         redirect_drop_target(r);
         request_free(u->env, r);
@@ -247,6 +250,8 @@ static void on_piece(struct beconn *conn, struct bereq *be, struct block *b, uin
     /* It has run and is not refused any more: others of its client need not wait for its end. */
     if (r->state != REQUEST_STREAMING) {
         account_back(c, r);
+        if (r->is_news)
+            scripts_answered(u->env, r, &(struct bereply){.data = b->data + off, .len = len});
         if (r->is_tx)
             transaction_drop(r);
         else if (r->is_blocking)

@@ -125,10 +125,11 @@ static void retire_guests(struct upstream *u)
 {
     for (struct list_node *at = u->nodes.next; at != &u->nodes; at = at->next) {
         struct node *n = CONTAINER_OF(at, struct node, link);
-        struct list_node *ac, *tmp;
+        struct list_walk walk;
+        struct beconn *conn;
 
-        LIST_FOREACH (ac, tmp, &n->conns) {
-            struct beconn *conn = CONTAINER_OF(ac, struct beconn, link);
+        node_walk(n, &walk);
+        while ((conn = node_walk_next(n, &walk)) != NULL) {
             const struct profile *p = &u->env->profiles.profiles[conn->profile];
 
             if (p->guest && p->password == NULL)

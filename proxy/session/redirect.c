@@ -253,10 +253,10 @@ static enum verdict try_request(struct client *c, struct request *r, uint64_t no
     if (counted && !node_retry_begin(n, now))
         return now - x->held_since_ms > limit ? FAILED : WAIT;
     conn = forward_connection_of(c, r, n);
-    if (conn == NULL) {
+    if (conn == NULL || forward_is_full(c, conn)) {
         if (counted)
             node_retry_end(n, false);
-        if (asking) /* its owner knows best */
+        if (asking && conn == NULL) /* its owner knows best */
             redirect_drop_target(r);
         return now - x->held_since_ms > limit ? FAILED : WAIT;
     }

@@ -81,6 +81,7 @@ struct request {
     uint8_t is_blocking : 1; /* on a leased connection (session/blocking.h) */
     uint8_t is_tx : 1;       /* EXEC with its whole block (session/transaction.h) */
     uint8_t keeps_parts : 1; /* REQUEST_DONE, but its parts are there to be compared */
+    uint8_t is_news : 1;     /* its answer tells whether a server takes its script */
     uint32_t first, count;   /* of a part: its keys in scatter->order */
     char reply_inline[REQUEST_INLINE_REPLY];
 };

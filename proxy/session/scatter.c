@@ -132,9 +132,10 @@ void scatter_add_masters(struct client *c, struct request *parent, const char *b
         scatter_add(c, parent, slot, bytes, len); /* held, then refused */
 }
 
-void scatter_masters(struct client *c, const struct command *cmd, const struct resp_request *r)
+void scatter_masters(struct client *c, const struct command *cmd, const struct resp_request *r,
+                     scatter_finish_fn *finish_fn)
 {
-    struct request *parent = scatter_open(c, cmd, merge_finish, NULL);
+    struct request *parent = scatter_open(c, cmd, finish_fn, NULL);
 
     scatter_add_masters(c, parent, r->base, r->len);
     scatter_close(c, parent);

@@ -35,7 +35,8 @@ void scatter_keys(struct client *c, const struct command *cmd, const struct resp
                   const struct command_key_range *range);
 
 /* Sends the request as it is to every master. */
-void scatter_masters(struct client *c, const struct command *cmd, const struct resp_request *r);
+void scatter_masters(struct client *c, const struct command *cmd, const struct resp_request *r,
+                     scatter_finish_fn *finish);
 /* For commands made of several steps: a parent at the end of c's queue without parts yet. */
 struct request *scatter_open(struct client *c, const struct command *cmd, scatter_finish_fn *finish,
                              void *data);

@@ -10,6 +10,7 @@ struct entry {
     struct list_node lru; /* the least recently used first */
     char sha[SHA1_HEX_LEN + 1];
     uint32_t len;
+    uint64_t by; /* SCRIPT_TAKEN; else the client that has sent it, and may use it */
     char body[];
 };
 
@@ -89,37 +90,70 @@ static void touch(struct scripts *s, struct entry *e)
     list_push(&s->lru, &e->lru);
 }
 
-void scripts_remember(struct scripts *s, const char *body, uint32_t len)
+/* Room for a body. One that no server has taken makes none that was taken go. */
+static bool make_room(struct scripts *s, uint32_t len, uint64_t by)
+{
+    if (sizeof(struct entry) + len > s->max_bytes)
+        return false;
+    while (s->bytes + sizeof(struct entry) + len > s->max_bytes) {
+        struct entry *oldest = CONTAINER_OF(s->lru.next, struct entry, lru);
+
+        if (by != SCRIPT_TAKEN && oldest->by == SCRIPT_TAKEN)
+            return false;
+        drop(s, oldest);
+    }
+    return true;
+}
+
+static void add(struct scripts *s, const char *sha, const char *body, uint32_t len, uint64_t by)
+{
+    struct entry *e = xmalloc(sizeof(*e) + len);
+
+    e->len = len;
+    e->by = by;
+    memcpy(e->sha, sha, SHA1_HEX_LEN + 1);
+    memcpy(e->body, body, len);
+    e->next = *bucket_of(s, sha);
+    *bucket_of(s, sha) = e;
+    list_init(&e->lru);
+    list_push(by == SCRIPT_TAKEN ? &s->lru : s->lru.next, &e->lru);
+    s->bytes += cost(e);
+    if (by == SCRIPT_TAKEN)
+        s->last = e;
+}
+
+bool scripts_remember(struct scripts *s, const char *body, uint32_t len, uint64_t by)
 {
     struct entry *e = s->last;
     char sha[SHA1_HEX_LEN + 1];
 
     if (e != NULL && e->len == len && memcmp(e->body, body, len) == 0)
-        return;
-    if (sizeof(*e) + len > s->max_bytes)
-        return;
+        return true;
     sha1_hex(body, len, sha);
     e = lookup(s, sha);
-    if (e != NULL) {
+    if (e != NULL && by == SCRIPT_TAKEN)
+        e->by = SCRIPT_TAKEN;
+    if (e != NULL && e->by == SCRIPT_TAKEN) {
         touch(s, e);
         s->last = e;
-        return;
+    } else if (e == NULL && make_room(s, len, by)) {
+        add(s, sha, body, len, by);
     }
-    while (s->bytes + sizeof(*e) + len > s->max_bytes)
-        drop(s, CONTAINER_OF(s->lru.next, struct entry, lru));
-    e = xmalloc(sizeof(*e) + len);
-    e->len = len;
-    memcpy(e->sha, sha, sizeof(sha));
-    memcpy(e->body, body, len);
-    e->next = *bucket_of(s, sha);
-    *bucket_of(s, sha) = e;
-    list_init(&e->lru);
-    list_push(&s->lru, &e->lru);
-    s->bytes += cost(e);
-    s->last = e;
+    return by == SCRIPT_TAKEN || (e != NULL && e->by == SCRIPT_TAKEN);
 }
 
-bool scripts_find(struct scripts *s, const char *sha, size_t n, struct script *out)
+void scripts_reject(struct scripts *s, const char *body, uint32_t len, uint64_t by)
+{
+    char sha[SHA1_HEX_LEN + 1];
+    struct entry *e;
+
+    sha1_hex(body, len, sha);
+    e = lookup(s, sha);
+    if (e != NULL && e->by == by && by != SCRIPT_TAKEN)
+        drop(s, e);
+}
+
+bool scripts_find(struct scripts *s, uint64_t client, const char *sha, size_t n, struct script *out)
 {
     char lower[SHA1_HEX_LEN];
     struct entry *e;
@@ -129,9 +163,10 @@ bool scripts_find(struct scripts *s, const char *sha, size_t n, struct script *o
     for (size_t i = 0; i < n; i++)
         lower[i] = (char)(sha[i] >= 'A' && sha[i] <= 'Z' ? sha[i] + ('a' - 'A') : sha[i]);
     e = lookup(s, lower);
-    if (e == NULL)
+    if (e == NULL || (e->by != SCRIPT_TAKEN && e->by != client))
         return false;
-    touch(s, e);
+    if (e->by == SCRIPT_TAKEN)
+        touch(s, e);
     out->body = e->body;
     out->len = e->len;
     return true;

@@ -3,17 +3,13 @@
  */
 #include "base/alloc.h"
 #include "resp/number.h"
+#include "session/merge.h"
+#include "session/scatter.h"
 #include "session/scripts.h"
 
 static bool is_named(const struct command *cmd, const char *name)
 {
     return strcmp(cmd->name, name) == 0;
-}
-
-void scripts_see(struct client *c, const struct command *cmd, const struct resp_request *r)
-{
-    if (is_named(cmd, "eval") || is_named(cmd, "eval_ro"))
-        scripts_remember(c->env->scripts, resp_arg_ptr(r, 1), resp_arg_len(r, 1));
 }
 
 /* --- all workers --- */
@@ -31,7 +27,7 @@ static void collect(struct gather *g, struct session_env *env)
     if (n->flush)
         scripts_forget(env->scripts);
     else
-        scripts_remember(env->scripts, n->body, n->len);
+        (void)scripts_remember(env->scripts, n->body, n->len, SCRIPT_TAKEN);
 }
 
 static void finish(struct gather *g, struct session_env *env)
@@ -65,16 +61,115 @@ bool scripts_is_news(const struct command *cmd)
            (is_named(cmd, "script|flush") || is_named(cmd, "script|load"));
 }
 
-void scripts_see_all(struct client *c, const struct command *cmd, const struct resp_request *r)
+/* A server says so before it has looked at the body, or because it cannot use it. */
+static bool is_rejection(const char *reply, size_t len)
 {
-    if (is_named(cmd, "script|flush"))
-        tell_all(c->env, true, NULL, 0);
-    else if (is_named(cmd, "script|load") &&
-             resp_arg_len(r, 2) <= c->env->config->scripts_max_bytes)
-        tell_all(c->env, false, resp_arg_ptr(r, 2), resp_arg_len(r, 2));
+    static const char *const words[] = {
+        "-ERR Error compiling script",
+        "-NOPERM ",
+        "-NOAUTH ",
+        "-ERR Number of keys",
+        "-ERR value is not an",
+        "-ERR wrong number of arguments",
+        "-ERR unknown command",
+        "-ERR Invalid script shebang",
+        "-ERR Unexpected engine",
+        "-ERR Unknown lua shebang",
+        "-ERR Unexpected flag",
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(words); i++)
+        if (len >= strlen(words[i]) && memcmp(reply, words[i], strlen(words[i])) == 0)
+            return true;
+    return false;
+}
+
+/* An error of a script that ran into one tells its digest. Others may be anybody's. */
+static bool has_run(const struct resp_request *r, const char *reply, size_t len)
+{
+    char sha[SHA1_HEX_LEN + 1];
+
+    if (reply[0] != '-' && reply[0] != '!')
+        return true;
+    sha1_hex(resp_arg_ptr(r, 1), resp_arg_len(r, 1), sha);
+    return memmem(reply, len, sha, SHA1_HEX_LEN) != NULL;
+}
+
+static bool is_eval(const struct command *cmd)
+{
+    return is_named(cmd, "eval") || is_named(cmd, "eval_ro");
+}
+
+void scripts_told(struct session_env *env, const struct command *cmd, const struct resp_request *r,
+                  const char *reply, size_t len)
+{
+    bool error = len == 0 || reply[0] == '-' || reply[0] == '!';
+
+    if (is_named(cmd, "script|flush") && !error)
+        tell_all(env, true, NULL, 0);
+    else if (is_named(cmd, "script|load") && !error &&
+             resp_arg_len(r, 2) <= env->config->scripts_max_bytes)
+        tell_all(env, false, resp_arg_ptr(r, 2), resp_arg_len(r, 2));
+    else if (is_eval(cmd) && len > 0 && !is_rejection(reply, len) && has_run(r, reply, len))
+        (void)scripts_remember(env->scripts, resp_arg_ptr(r, 1), resp_arg_len(r, 1), SCRIPT_TAKEN);
+}
+
+void scripts_see(struct client *c, const struct command *cmd, const struct resp_request *r)
+{
+    struct request *last;
+
+    if (c->head == NULL || (!is_eval(cmd) && !is_named(cmd, "script|load")))
+        return; /* it was refused by the proxy */
+    last = CONTAINER_OF(c->tail, struct request, next);
+    if (last->cmd != cmd || last->state == REQUEST_DONE)
+        return;
+    last->is_news = !is_eval(cmd) || !scripts_remember(c->env->scripts, resp_arg_ptr(r, 1),
+                                                       resp_arg_len(r, 1), c->id);
+}
+
+void scripts_answered(struct session_env *env, const struct request *r, const struct bereply *reply)
+{
+    struct resp_request req;
+
+    request_parse(env, r, &req);
+    scripts_told(env, r->cmd, &req, reply->data, reply->len);
+    if (r->client != NULL && is_eval(r->cmd) && is_rejection(reply->data, reply->len))
+        scripts_reject(env->scripts, resp_arg_ptr(&req, 1), resp_arg_len(&req, 1), r->client->id);
+}
+
+/* All masters have answered. */
+static void on_loaded(struct client *c, struct request *parent, struct chain *out)
+{
+    const struct request *part = parent->scatter->parts;
+    struct resp_request req;
+
+    merge_finish(c, parent, out);
+    if (!parent->is_news || merge_first_error(parent->scatter) != NULL)
+        return;
+    request_parse(c->env, part, &req);
+    scripts_told(c->env, parent->cmd, &req, request_reply(part), part->reply_len);
+}
+
+scatter_finish_fn *scripts_finish(const struct command *cmd)
+{
+    return is_named(cmd, "script|load") ? on_loaded : merge_finish;
+}
+
+void scripts_flush(struct client *c, const struct command *cmd)
+{
+    if (!is_named(cmd, "script|flush"))
+        return;
+    for (struct request *r = c->head; r != NULL; r = r->next)
+        r->is_news = 0; /* answered later, but what they bring is flushed */
+    tell_all(c->env, true, NULL, 0);
 }
 
 /* --- the repair --- */
+
+static uint64_t client_of(const struct request *r)
+{
+    return r->client != NULL ? r->client->id : SCRIPT_TAKEN;
+}
 
 bool scripts_can_repair(struct session_env *env, const struct request *r)
 {
@@ -84,7 +179,8 @@ bool scripts_can_repair(struct session_env *env, const struct request *r)
     if (r->is_part || (!is_named(r->cmd, "evalsha") && !is_named(r->cmd, "evalsha_ro")))
         return false;
     request_parse(env, r, &req);
-    return scripts_find(env->scripts, resp_arg_ptr(&req, 1), resp_arg_len(&req, 1), &body) &&
+    return scripts_find(env->scripts, client_of(r), resp_arg_ptr(&req, 1), resp_arg_len(&req, 1),
+                        &body) &&
            (uint64_t)r->be.len + body.len <= env->config->client.max_request;
 }
 
@@ -120,7 +216,8 @@ void scripts_repair(struct session_env *env, struct request *r)
     uint32_t rest;
 
     request_parse(env, r, &req);
-    CHECK(scripts_find(env->scripts, resp_arg_ptr(&req, 1), resp_arg_len(&req, 1), &body));
+    CHECK(scripts_find(env->scripts, client_of(r), resp_arg_ptr(&req, 1), resp_arg_len(&req, 1),
+                       &body));
     rest = req.argv[1].off + req.argv[1].len + 2;
     b = block_new_exact((size_t)body.len + (req.len - rest) + 128);
     put_header(b, '*', req.argc);

@@ -1,9 +1,9 @@
 #include "session/session.h"
 
 #include "base/alloc.h"
-#include "base/log.h"
 #include "session/acl.h"
 #include "session/blocking.h"
+#include "session/client_memory.h"
 #include "session/client_pause.h"
 #include "session/forward.h"
 #include "session/identity.h"
@@ -11,7 +11,6 @@
 #include "session/long_reply.h"
 #include "session/redirect.h"
 #include "session/scripts.h"
-#include "session/transaction.h"
 
 /* A merged reply is put together in one block, whose size is a 32-bit number. */
 #define WHOLE_REPLY_MAX ((uint64_t)1024 * 1024 * 1024)
@@ -91,58 +90,14 @@ void session_on_turn(struct session_env *env)
     redirect_on_turn(env);
 }
 
-/* Bytes held on a client's account: what it has not read, and what it has not got an answer to. */
-static uint64_t client_bytes(const struct client *c)
-{
-    uint64_t partial = c->partial != NULL ? c->partial->block->cap : 0;
-
-    return c->stream.out.bytes + (uint64_t)c->stored_kib * 1024 + c->inflight_bytes + partial +
-           transaction_bytes(c);
-}
-
-/* memory_max: the client that holds most, of all workers, is closed. Each worker tells how much its
- * largest holds; the one with the largest of all acts. */
-static void enforce_memory_max(struct session_env *env)
-{
-    struct client *largest = NULL;
-    uint64_t most = 0;
-    struct list_node *at, *tmp;
-
-    LIST_FOREACH (at, tmp, &env->clients) {
-        struct client *c = CONTAINER_OF(at, struct client, link);
-
-        if (client_bytes(c) > most && (c->extra == NULL || !c->extra->no_evict)) {
-            most = client_bytes(c);
-            largest = c;
-        }
-    }
-    METRIC_ADD(&env->metrics, largest_client, most - METRIC_GET(&env->metrics, largest_client));
-    if (largest == NULL || alloc_used_bytes() <= env->config->memory_max)
-        return;
-    /* What closed clients left in the free lists is nobody's: the first call frees what the lists
-     * have not needed, the second one the rest. */
-    for (int i = 0; i < 2; i++) {
-        block_trim();
-        chain_trim();
-        requests_trim(env);
-    }
-    if (alloc_used_bytes() <= env->config->memory_max)
-        return;
-    for (unsigned i = 0; i < env->worker_count; i++)
-        if (METRIC_GET(env->all_metrics[i], largest_client) > most)
-            return;
-    log_warn("client %llu closed: it holds %llu bytes and memory_max is reached",
-             (unsigned long long)largest->id, (unsigned long long)most);
-    METRIC_ADD(&env->metrics, clients_closed_output, 1);
-    client_close(largest);
-}
-
 static void each_second(struct session_env *env, uint64_t now_ms)
 {
-    struct list_node *at, *tmp;
+    struct list_walk walk;
+    struct client *c;
 
-    LIST_FOREACH (at, tmp, &env->clients)
-        client_tick(CONTAINER_OF(at, struct client, link), now_ms);
+    clients_walk(env, &walk);
+    while ((c = clients_walk_next(env, &walk)) != NULL)
+        client_tick(c, now_ms);
     block_trim();
     chain_trim();
     requests_trim(env);
@@ -159,25 +114,25 @@ void session_on_tick(struct session_env *env)
     if (env->pause != NULL)
         client_pause_tick(env);
     if (env->config->memory_max > 0)
-        enforce_memory_max(env);
+        client_memory_tick(env);
     if (++env->ticks % TICKS_PER_SECOND == 0)
         each_second(env, now_ms);
 }
 
 void session_drain(struct session_env *env)
 {
-    struct list_node *at, *tmp;
+    struct list_walk walk;
+    struct client *c;
 
     env->draining = true;
     client_pause_end(env);
-    LIST_FOREACH (at, tmp, &env->clients)
-        client_drain_and_close(CONTAINER_OF(at, struct client, link));
+    clients_walk(env, &walk);
+    while ((c = clients_walk_next(env, &walk)) != NULL)
+        client_drain_and_close(c);
 }
 
 void session_close_all(struct session_env *env)
 {
-    struct list_node *at, *tmp;
-
-    LIST_FOREACH (at, tmp, &env->clients)
-        client_close(CONTAINER_OF(at, struct client, link));
+    while (!list_empty(&env->clients))
+        client_close(CONTAINER_OF(env->clients.next, struct client, link));
 }

@@ -22,7 +22,6 @@ struct subscriber *subscriber_of(struct client *c)
     for (int k = 0; k < CHANNEL_KINDS; k++)
         list_init(&s->subscriptions[k]);
     list_init(&s->ops);
-    chain_init(&s->stash);
     return s;
 }
 
@@ -59,6 +58,12 @@ static struct subscription *find(const struct subscriber *s, const struct channe
     return NULL;
 }
 
+/* Of a subscription, and of its channel, as if nobody else listened to it. */
+static uint64_t cost(const struct channel *ch)
+{
+    return sizeof(struct subscription) + sizeof(*ch) + sizeof(struct place) + ch->len;
+}
+
 static void drop(struct subscription *m)
 {
     struct channel *ch = m->ch;
@@ -68,6 +73,7 @@ static void drop(struct subscription *m)
     list_unlink(&m->of_client);
     list_unlink(&m->of_op);
     m->sub->count[ch->kind]--;
+    m->sub->bytes -= cost(ch);
     free(m);
     channel_left(ch);
     channel_put(ch);
@@ -104,6 +110,7 @@ void subscriber_join(struct sub_op *op, enum channel_kind kind, const char *name
         list_push(&s->subscriptions[kind], &m->of_client);
         list_push(&op->fresh, &m->of_op);
         s->count[kind]++;
+        s->bytes += cost(ch);
         channel_joined(ch);
     }
     if (!channel_is_live(ch))
@@ -288,7 +295,6 @@ void subscriber_free(struct client *c)
     for (int k = 0; k < CHANNEL_KINDS; k++)
         while ((at = list_pop(&s->subscriptions[k])) != NULL)
             drop(CONTAINER_OF(at, struct subscription, of_client));
-    chain_clear(&s->stash);
     s->hub->members--;
     free(s);
 }
@@ -345,16 +351,14 @@ struct chain *subscriber_output(struct client *c)
 
     if (UNLIKELY(!stream_is_open(&c->stream) || c->doomed || c->closing))
         return NULL;
-    return UNLIKELY(within_reply) ? &subscriber_of(c)->stash : &c->stream.out;
+    return UNLIKELY(within_reply) ? &client_extra(c)->stash : &c->stream.out;
 }
 
 void subscriber_output_added(struct client *c, const struct chain *out)
 {
-    const struct subscriber *s = c->extra->subscriber;
-
     if (out == &c->stream.out)
         client_output_added(c);
-    output_limit(c, c->stream.out.bytes + (s != NULL ? s->stash.bytes : 0));
+    output_limit(c, c->stream.out.bytes + c->extra->stash.bytes);
 }
 
 static void push_to(struct client *c, struct frame *f)
@@ -383,8 +387,6 @@ void subscriber_deliver(struct channel *ch, const char *data, size_t len)
 
 void subscriber_after_long_reply(struct client *c)
 {
-    struct subscriber *s = c->extra != NULL ? c->extra->subscriber : NULL;
-
-    if (s != NULL && s->stash.bytes > 0)
-        chain_splice(&c->stream.out, &s->stash);
+    if (c->extra != NULL && c->extra->stash.bytes > 0)
+        chain_splice(&c->stream.out, &c->extra->stash);
 }

@@ -47,9 +47,9 @@ struct subscriber {
     struct hub *hub;
     struct list_node subscriptions[CHANNEL_KINDS]; /* struct subscription.of_client */
     uint32_t count[CHANNEL_KINDS];
+    uint64_t bytes; /* what its set makes the proxy hold, about */
     struct list_node ops;
     uint32_t op_count;
-    struct chain stash; /* messages that came within a long reply */
 };
 
 /* The client's set, created when it has none. NULL: there are too many profiles. */

@@ -38,11 +38,7 @@ uint64_t transaction_bytes(const struct client *c)
 {
     const struct transaction *t = c->extra != NULL ? c->extra->transaction : NULL;
 
-    if (t == NULL)
-        return 0;
-    return (t->sent.block != NULL ? t->sent.block->cap : 0) +
-           (t->own.block != NULL ? t->own.block->cap : 0) +
-           (t->loads.block != NULL ? t->loads.block->cap : 0);
+    return t != NULL ? transaction_memory(t) : 0;
 }
 
 int transaction_commands(const struct client *c)
@@ -144,7 +140,7 @@ static void keep(struct client *c, struct transaction *t, enum transaction_fate 
     if ((cmd->flags & CMD_SCRIPT) != 0)
         transaction_see_script(c, t, cmd, r);
     else if (cmd->route == ROUTE_ALL && (cmd->flags & CMD_NOSCRIPT) != 0)
-        scripts_see_all(c, cmd, r);
+        t->scripts |= scripts_is_news(cmd);
     if (fate == TX_SELECT)
         keep_select(t, r);
     else

@@ -47,6 +47,9 @@ void transaction_sent(struct request *r);
 /* An error before EXEC's reply: EXEC will fail because of the first one. */
 void transaction_early_error(struct request *r, struct beconn *conn, const struct bereply *reply);
 
+/* Bytes that it keeps beside the block: SCRIPT LOADs, the proxy's own commands. */
+uint64_t transaction_sent_bytes(const struct request *r);
+
 /* SCRIPT LOADs that are sent before its block; NULL: none. */
 const struct block *transaction_loads(const struct request *r);
 

@@ -28,6 +28,23 @@ void buffer_drop(struct buffer *b)
     block_unref(&b->block);
 }
 
+static uint64_t room(const struct buffer *b)
+{
+    return b->block != NULL ? b->block->cap : 0;
+}
+
+uint64_t transaction_memory(const struct transaction *t)
+{
+    return sizeof(*t) + room(&t->sent) + room(&t->own) + room(&t->loads) +
+           (uint64_t)t->load_count * sizeof(*t->loaded) +
+           (uint64_t)t->own_cap * sizeof(*t->own_list);
+}
+
+uint64_t transaction_sent_bytes(const struct request *r)
+{
+    return transaction_memory(r->data);
+}
+
 void transaction_free(struct transaction **p)
 {
     struct transaction *t = *p;
@@ -210,6 +227,8 @@ bool transaction_answer(struct client *c, struct request *r, const struct berepl
     struct transaction *t = r->data;
     struct chain out;
 
+    if (t->scripts && is_result(t, reply))
+        transaction_learn_scripts(c, r, reply);
     chain_init(&out);
     if (t->ran_singly) {
         error_write(&out, ERROR_UNKNOWN);

@@ -43,6 +43,7 @@ struct transaction {
     uint16_t publish_slot; /* of the first channel of PUBLISH; it counts where there is no key */
     bool failed;           /* EXEC will be refused */
     bool writes;           /* transaction_writes */
+    bool scripts;          /* among them is what brings a server a script, or makes it forget all */
     bool selects;          /* a SELECT was sent: the last command of the block takes it back */
     bool ran_singly;       /* MULTI itself was refused, so the others were no transaction */
     char *early_error;     /* the first error before EXEC's reply, as the server sent it */
@@ -63,6 +64,9 @@ static inline uint64_t transaction_held(const struct transaction *t)
     return (uint64_t)buffer_bytes(&t->sent) + buffer_bytes(&t->own) + buffer_bytes(&t->loads);
 }
 
+/* Bytes that it holds. */
+uint64_t transaction_memory(const struct transaction *t);
+
 /* Commands between MULTI and EXEC as the server gets them. */
 static inline uint32_t transaction_inner(const struct transaction *t)
 {
@@ -79,6 +83,10 @@ const char *transaction_join(struct client *c, struct transaction *t, const stru
 /* A command with CMD_SCRIPT is queued. */
 void transaction_see_script(struct client *c, struct transaction *t, const struct command *cmd,
                             const struct resp_request *r);
+
+/* EXEC's array, complete, is there: bodies that its server has taken are remembered. */
+void transaction_learn_scripts(struct client *c, const struct request *r,
+                               const struct bereply *reply);
 
 /* NULL is allowed. */
 void transaction_free(struct transaction **t);

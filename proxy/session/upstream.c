@@ -293,15 +293,17 @@ static void sweep(struct upstream *u)
 
     LIST_FOREACH (at, tmp, &u->nodes) {
         struct node *n = CONTAINER_OF(at, struct node, link);
-        struct list_node *ac, *tmp2;
         bool used = n->in_map;
+        struct list_walk walk;
+        struct beconn *c;
 
         for (uint32_t s = 0; !used && s < SLOT_COUNT; s++)
             used = upstream_route(u, s) == n;
         if (used)
             continue;
-        LIST_FOREACH (ac, tmp2, &n->conns)
-            node_retire(CONTAINER_OF(ac, struct beconn, link));
+        node_walk(n, &walk);
+        while ((c = node_walk_next(n, &walk)) != NULL)
+            node_retire(c);
         if (list_empty(&n->conns) && !node_is_named(n)) {
             u->numbered[n->number] = NULL;
             node_free(&n);

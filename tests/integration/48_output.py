@@ -338,6 +338,25 @@ class Monitor(OutputCase):
             self.expect(c, "CLIENT LIST TYPE pubsub", b"")
             c.cmd("DEL", *["mon%d" % j for j in range(i + 1)])
 
+    def test_lines_come_behind_a_long_reply(self):
+        """One that passes in pieces, to a client that does not read it: no line goes between."""
+        code = "#!lua name=monlong\nredis.register_function('f', function() end)\n--" + "x" * (8 << 20)
+        server = Server().start()
+        self.addCleanup(server.stop)
+        with Proxy([], ["--server", server.addr], workers=1).start().wait_routes() as proxy:
+            c = self.conn(proxy.port, timeout=grace(20))
+            self.expect(c, ["FUNCTION", "LOAD", code], b"monlong")
+            m = self.monitor(proxy.port, timeout=grace(20))
+            m.send(encode("FUNCTION", "LIST", "WITHCODE"))
+            self.eventually("it is asked", lambda: server.command_calls("function|list") == 1)
+            for i in range(20):
+                self.expect(c, "SET mon:%d v" % i, OK)
+            got = m.read()
+            while isinstance(got, Simple):
+                got = m.read()
+            self.assertEqual(code.encode(), got[0][7])
+            self.seen(m, *["SET mon:%d" % i for i in range(20)])
+
     def test_a_server_that_refuses(self):
         server = Server().start()
         self.addCleanup(server.stop)

@@ -148,6 +148,92 @@ class Repair(Case):
             self.not_error(c.cmd("EVALSHA", sha(self.INCR), "1", "gone"), "EVALSHA")
 
 
+class NotTaken(Case):
+    """Bodies that no server has taken are as unknown as to a server."""
+    BAD = "this does not compile"
+    GOOD = "return {KEYS[1], 'new'}"
+
+    def setUp(self):
+        with setup.proxy.conn() as c:
+            self.expect(c, "SCRIPT FLUSH", OK)
+
+    def expect_unknown(self, body, first=None):
+        """For its sender, and for clients of all workers."""
+        conns = [setup.proxy.conn() for _ in range(4)]
+        for c in [first or conns[0]] + conns:
+            for key in ("a", "b", "c"):
+                self.expect_error(c, ["EVALSHA", sha(body), "1", key], NOSCRIPT)
+        for c in conns:
+            c.close()
+
+    def test_what_does_not_compile(self):
+        with setup.proxy.conn() as c:
+            for line in (["EVAL", self.BAD, "1", "a"], ["EVAL", self.BAD, "0"],
+                         ["EVAL_RO", self.BAD, "1", "a"], ["SCRIPT", "LOAD", self.BAD]):
+                self.expect_error(c, line, "ERR Error compiling script...")
+                self.expect_unknown(self.BAD, c)
+            got = c.pipeline(["MULTI", ["EVAL", self.BAD, "1", "a"], "EXEC"])
+            self.assertIsInstance(got[-1][0], Error)
+            self.expect_unknown(self.BAD, c)
+
+    def test_what_did_not_get_as_far(self):
+        with setup.proxy.conn() as c:
+            self.expect_error(c, ["EVAL", self.GOOD, "5", "a"], "ERR Number of keys...")
+            self.expect_error(c, ["EVAL", self.GOOD, "x", "a"], "ERR value is not an integer...")
+            self.expect_error(c, ["EVAL", self.GOOD, "2", "a", "b"], "CROSSSLOT ...")
+            self.expect_unknown(self.GOOD, c)
+            self.expect(c, "MULTI", OK)
+            c.cmd("EVAL", self.GOOD, "1", "a")
+            self.expect(c, "DISCARD", OK)
+            self.expect_unknown(self.GOOD, c)
+
+    def test_what_the_user_may_not_run(self):
+        for m in setup.cluster.masters():
+            m.ok("ACL", "SETUSER", "weak", "on", ">pw", "~*", "+@all", "-eval", "-eval_ro")
+        with setup.proxy.conn() as c, setup.proxy.conn() as other:
+            self.expect(c, "AUTH weak pw", OK)
+            self.expect_error(c, ["EVAL", self.GOOD, "1", "a"], "NOPERM ...")
+            self.expect_unknown(self.GOOD, c)
+            self.expect(other, ["EVAL", self.GOOD, "1", "a"], [b"a", b"new"])
+        for m in setup.cluster.masters():
+            m.cmd("ACL", "DELUSER", "weak")
+
+    def test_one_that_fails_is_known(self):
+        body = "return redis.call('nosuch', KEYS[1])"
+        with setup.proxy.conn() as c:
+            self.assertIsInstance(c.cmd("EVAL", body, "1", "a"), Error)
+            for key in ("a", "b", "c"):
+                got = c.cmd("EVALSHA", sha(body), "1", key)
+                self.assertIsInstance(got, Error)
+                self.assertNotIn(b"NOSCRIPT", got)
+
+    def test_in_a_transaction_that_runs(self):
+        with setup.proxy.conn() as c:
+            got = c.pipeline(["MULTI", ["EVAL", self.GOOD, "1", "{x}a"], "PING", "INCR {x}n", "EXEC"])
+            self.assertEqual([b"{x}a", b"new"], got[-1][0])
+            for key in ("a", "b", "c"):
+                self.expect(c, ["EVALSHA", sha(self.GOOD), "1", key], [key.encode(), b"new"])
+
+    def test_in_a_pipeline(self):
+        """Before its EVAL is answered a body is there for its own client."""
+        evals = [["EVALSHA", sha(self.GOOD), "1", k] for k in ("a", "b", "c", "d")]
+        with setup.proxy.conn() as c:
+            got = c.pipeline([["EVAL", self.GOOD, "1", "b"]] + evals)
+            self.assertEqual([[k, b"new"] for k in (b"b", b"a", b"b", b"c", b"d")], got)
+            got = c.pipeline([["SCRIPT", "FLUSH"]] + evals)
+            self.assertEqual([OK] + [Error(NOSCRIPT.encode())] * 4, got)
+            for brings in (["EVAL", self.GOOD, "1", "b"], ["SCRIPT", "LOAD", self.GOOD]):
+                got = c.pipeline([brings, ["SCRIPT", "FLUSH"]] + evals)
+                self.assertEqual([OK] + [Error(NOSCRIPT.encode())] * 4, got[1:])
+
+    def test_a_long_answer(self):
+        body = "return string.rep('x', 3000000)"
+        with setup.proxy.conn() as c:
+            for line in (["EVAL", body, "1", "a"], ["EVALSHA", sha(body), "1", "b"],
+                         ["EVALSHA", sha(body), "1", "c"]):
+                self.assertEqual(3000000, len(c.cmd(*line)))
+
+
 class Moving(Case):
     def test_through_a_migration(self):
         """ASK and NOSCRIPT on the way: the importing node has never seen the script."""

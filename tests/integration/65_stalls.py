@@ -33,6 +33,8 @@ def setUpModule():
 
 
 class StallCase(Case):
+    cluster = proxy = None
+
     def serve(self, config=CONFIG, workers=1):
         """A fake cluster and a proxy before it, both for this test only."""
         self.cluster = FakeCluster(3).start()
@@ -368,6 +370,84 @@ class Neighbours(StallCase):
             self.assertEqual(OK, self.reply(c, sent), "a neighbour's SET")
         lines = re.findall(r".*memory_max is reached.*", self.proxy.log_text())
         self.assertEqual(1, len(lines), "clients closed: %s" % lines)
+
+
+    def memory_max(self, fill, alone=True):
+        """`fill` makes a client hold some 50 MB. When another one, which holds less, needs more than
+        is left, the first is closed. `alone`: and nobody else."""
+        if SANITIZER:
+            self.skipTest("only the release build's allocator tells how much is in use")
+        if self.proxy is None:
+            self.serve(self.MEMORY)
+        key = self.cluster.key_on(0) if self.cluster else "k"
+        value = b"x" * 100000
+        other, greedy = self.client(rcvbuf=4096), self.client()
+        self.expect(other, ["SET", key, value], OK)
+        number = greedy.cmd("CLIENT", "ID")
+        fill(greedy)
+        self.assertEqual([], re.findall("memory_max is reached", self.proxy.log_text()))
+        other.send(encode("GET", key) * 300)
+        self.eventually("a client is closed",
+                        lambda: "memory_max is reached" in self.proxy.log_text(), 10)
+        if alone:
+            self.assertEqual([value] * 300, [other.read() for _ in range(300)])
+        lines = re.findall(r"client (\d+) closed.*memory_max is reached.*", self.proxy.log_text())
+        self.assertEqual([str(number)], lines if alone else lines[:1])
+
+    MEMORY = "memory_max: 64MiB\nclient:\n  output_pause: 1GiB\n"
+
+    def test_memory_max_counts_requests_behind_one_without_answer(self):
+        def fill(c):
+            slow, other = self.cluster.key_on(2, "slow"), self.cluster.key_on(1)
+            self.third.rule("GET", fake.silence, key=slow)
+            c.send(encode("GET", slow) + encode("SET", other, "v" * 65000) * 770)
+            self.eventually("all have run", lambda: self.second.ran("SET") == 770)
+        self.memory_max(fill)
+
+    def test_memory_max_counts_what_is_held(self):
+        def fill(c):
+            self.second.stop()
+            c.send(encode("SET", self.cluster.key_on(1), "v" * 50_000_000))
+            self.eventually("it is held", lambda: b" qbuf=0 " in [
+                x for x in self.client().cmd("CLIENT", "LIST").splitlines()
+                if c.local_addr.encode() in x][0])
+        self.memory_max(fill)
+
+    def test_memory_max_counts_channels(self):
+        server = Server().start()
+        self.addCleanup(server.stop)
+        self.proxy = Proxy([], ["--server", server.addr], workers=1, config=self.MEMORY).start()
+        self.addCleanup(self.proxy.stop)
+        self.proxy.wait_routes()
+
+        def fill(c):
+            for i in range(1700):
+                self.assertEqual(i + 1, c.cmd("SUBSCRIBE", b"%09d" % i + b"c" * 30000)[2])
+        self.memory_max(fill, alone=False)  # to UNSUBSCRIBE from them all takes time, and room
+
+
+class ComingUp(StallCase):
+    def test_bytes_that_wait_for_a_connection_are_bounded(self):
+        """Those beyond backend.max_inflight_bytes are held, and not sent to it all the same."""
+        self.serve("backend:\n  max_inflight_bytes: 1MiB\n  connect_timeout: 60s\n"
+                   "  ride_through: 1s\n")
+        keys = ["{%s}%d" % (self.cluster.key_on(1), i) for i in range(40)]
+        conns = [self.client(protocol=3) for _ in keys]
+        # Their connection, in RESP3, does not get through its handshake.
+        self.second.rule("INFO", fake.silence)
+        for k, client in zip(keys, conns):
+            client.send(encode("SET", k, b"v" * 60000))
+        # 1 MiB waits for the connection, the others for backend.ride_through.
+        first = [not client.is_silent(grace(2) if i == 0 else 0.05) for i, client in enumerate(conns)]
+        self.assertTrue(15 <= first.count(False) <= 20, first)
+        for client, came in zip(conns, first):
+            if came:
+                self.assertTrue(client.read().startswith(b"CLUSTERDOWN "))
+        self.second.clear()
+        self.second.reset_all()
+        for client, came in zip(conns, first):
+            if not came:
+                self.assertEqual(OK, client.read())
 
 
 class Order(StallCase):

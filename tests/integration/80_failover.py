@@ -6,7 +6,7 @@ import unittest
 from harness.case import Case, Load, Setup
 from harness.proxy import SANITIZER, STANDIN, Proxy, grace, scaled
 from harness.resp import OK, PONG, Error, encode
-from harness.servers import SLOTS, key_slot, tag_of_slot, wait_until
+from harness.servers import SLOTS, Cluster, key_slot, tag_of_slot, wait_until
 
 setup = Setup()
 
@@ -328,22 +328,52 @@ class Death(ClusterCase):
                 self.expect(c, ["GET", key], b"2")
         cluster.wait_ok()
 
+    def test_servers_of_a_slow_master_are_not_pestered(self):
+        """While nobody is promoted ROLE is asked every 10 ms for a while only."""
+        config = ("topology:\n  query_timeout: 300ms\n  refresh: 1s\nbackend:\n  ride_through: 500ms\n"
+                  "  request_timeout: 60s\n")
+        with Cluster(3, 1, node_timeout=60000) as cluster, \
+                Proxy(cluster.seeds(), config=config).wait_start() as p:
+            master = cluster.owner(0)
+            replica = cluster.replicas_of(master)[0]
+            key = cluster.key_on(master)
+            asked = replica.command_calls("role")
+            master.freeze()
+            try:
+                self.eventually("the replica is asked", lambda: replica.command_calls("role") > asked + 5)
+                time.sleep(1.3)
+                asked, begun = replica.command_calls("role"), time.monotonic()
+                time.sleep(1)
+                per_s = (replica.command_calls("role") - asked) / (time.monotonic() - begun)
+                self.assertTrue(0 < per_s < 12, "%.1f ROLE a second" % per_s)
+                cluster.failover(replica, "TAKEOVER")
+                with p.conn(timeout=grace(10)) as c:
+                    begun = time.monotonic()
+                    self.eventually("it is found", lambda: c.cmd("SET", key, "1") == OK, 5)
+                    self.assertLess(time.monotonic() - begun, grace(2))
+            finally:
+                master.thaw()
+
     def test_requests_in_flight_at_a_master_that_freezes(self):
         """They end when another has taken its place, and not with request_timeout: a read runs
-        again there, of a write is said that it may have run, save one that came late."""
+        again there, of a write is said that it may have run, save one that came late. So do
+        commands that block."""
         cluster = setup.cluster
         with Proxy(cluster.seeds(), workers=1,
                    config="backend:\n  request_timeout: 40s\n").wait_start() as p:
             master = cluster.owner(0)
             key = "{%s}" % cluster.key_on(master, "stuck")
-            conns = [p.conn(timeout=grace(35)) for _ in range(4)]
-            reader, writer, pipelined, late = conns
+            conns = [p.conn(timeout=grace(35)) for _ in range(6)]
+            reader, writer, pipelined, waits, pops, late = conns
             self.expect(reader, ["SET", key, "0"], OK)
             for c in conns:
                 self.expect(c, ["GET", key], b"0")
             with master.conn() as c:  # a WAIT is about the writes of its own connection
                 self.expect(c, ["SET", key, "0"], OK)
                 self.expect(c, "WAIT 1 5000", 1)
+            waits.send(encode("XREAD", "BLOCK", "0", "STREAMS", key + "x", "0"))
+            pops.send(encode("BLPOP", key + "l", "0"))
+            self.eventually("two wait", lambda: 2 == int(master.info("clients")["blocked_clients"]))
             master.freeze()
             try:
                 reader.send(encode("GET", key))
@@ -359,8 +389,13 @@ class Death(ClusterCase):
                 self.assertIn(pipelined.read(), (b"0", b"1"))
                 self.expect_error_reply(pipelined.read())
                 self.assertIn(pipelined.read(), (b"0", b"1"))
+                self.expect_error_reply(pops.read())
+                self.eventually("the reader waits at the new master", lambda: "1" in [
+                    n.info("clients")["blocked_clients"] for n in cluster.live() if n is not master])
                 self.assertLess(time.monotonic() - at, 1 + grace(2.0),
                                 "seconds after the promotion")
+                self.not_error(writer.cmd("XADD", key + "x", "1-1", "f", "v"), "XADD")
+                self.assertEqual([[(key + "x").encode(), [[b"1-1", [b"f", b"v"]]]]], waits.read())
                 self.assertIn(writer.cmd("INCR", key), (1, 2), "an INCR ran twice")
             finally:
                 master.thaw()

@@ -1,11 +1,13 @@
 """Where servers are, and how they say it: host names, IPv6, other ports, NAT, names that change."""
 import os
+import re
 import shutil
 import subprocess
 import time
 import unittest
 
 from harness.case import Case, Load
+from harness.module import slow_names
 from harness.proxy import STANDIN, Proxy, grace
 from harness.resp import OK, Conn, Error
 from harness.servers import SLOTS, Cluster, Server, free_port, key_slot, scratch, wait_until
@@ -358,6 +360,32 @@ class Names(Case):
             self.expect(c, "GET who", b"127.0.0.4")
             self.assertLess(time.monotonic() - begun, grace(8))
 
+    def test_only_discovery_is_refused(self):
+        """"max number of clients" at the address in use: those who are connected stay there."""
+        port = free_port()
+        servers = {h: self.server_at(h, port) for h in ("127.0.0.2", "127.0.0.3")}
+        p = self.plain(port, "1h").hosts(*["%s %s" % (h, self.NAME) for h in servers])
+        p.workers = 1
+        with p.wait_start(), p.conn() as c, p.conn(protocol=3) as other:
+            used = c.cmd("GET", "who")
+            self.expect(other, "GET who", used)
+            with Conn((used.decode(), port)) as admin:
+                admin.cmd("CONFIG", "SET", "maxclients", "1")
+                idle = [line.split()[0][3:] for line in admin.cmd("CLIENT", "LIST").splitlines()
+                        if re.search(rb" resp=3( |$)", line)]
+                self.assertTrue(idle)
+                for number in idle:  # a lost connection makes discovery look
+                    admin.cmd("CLIENT", "KILL", "ID", number)
+
+                def refused():
+                    stats = admin.cmd("INFO", "stats").decode()
+                    return int(re.search(r"rejected_connections:(\d+)", stats).group(1)) > 0
+                self.eventually("discovery is refused", refused)
+                for _ in range(10):
+                    self.expect(c, "GET who", used)
+                    time.sleep(0.05)
+                admin.cmd("CONFIG", "SET", "maxclients", "100")
+
     def test_a_name_that_does_not_exist_yet(self):
         port = free_port()
         self.server_at("127.0.0.2", port)
@@ -387,6 +415,66 @@ class Names(Case):
                 p.hosts("127.0.0.3 " + self.NAME)
                 self.eventually("the new cluster serves", lambda: all(
                     c.cmd("SET", "seed:%d" % i, i) == OK for i in range(20)), 20)
+
+
+class SlowNames(Case):
+    """A name service that does not answer holds up nobody but who needs its answer."""
+    NAME = "db.slow.keyway.test"
+
+    def setUp(self):
+        self.delay = os.path.join(scratch("proxy"), "%s.delay" % self._testMethodName)
+        self.names_take(0)
+
+    def names_take(self, ms):
+        with open(self.delay + ".new", "w") as f:
+            f.write("%d\n" % ms)
+        os.rename(self.delay + ".new", self.delay)
+
+    def proxy(self, seeds, args=(), config="topology:\n  resolve: 1s\n"):
+        return Proxy(seeds, args, config=config, env={"LD_PRELOAD": slow_names(),
+                                                      "SLOW_NAMES": self.delay})
+
+    def test_a_seed_that_hangs(self):
+        self.names_take(120000)
+        with Cluster(2, 0, node_timeout=15000) as cluster:
+            begun = time.monotonic()
+            p = self.proxy(["%s:%d" % (self.NAME, cluster.nodes[0].port)] + cluster.seeds())
+            with p.wait_start(), p.conn(timeout=grace(10)) as c:
+                self.expect(c, "SET a b", OK)
+                self.assertLess(time.monotonic() - begun, grace(8))
+                begun = time.monotonic()
+            self.assertLess(time.monotonic() - begun, grace(8), "it stopped after")
+
+    def test_an_answer_that_comes_late(self):
+        server = Server().start()
+        self.addCleanup(server.stop)
+        self.names_take(1500)
+        with self.proxy([], ["--server", "%s:%d" % (self.NAME, server.port)]).start() as p, \
+                p.conn(timeout=grace(15)) as c:
+            self.expect(c, "SET a b", OK)
+
+    def test_a_failover_while_names_hang(self):
+        """All servers are dialled by names, which are known, and looked up again in vain."""
+        with Cluster(3, 3, node_timeout=15000) as cluster:
+            ports = [n.port for n in cluster.nodes]
+            p = self.proxy(cluster.seeds(), config="topology:\n  resolve: 1s\nupstreams: {main: {"
+                           "cluster: [%s], address_map: {%s}}}\n" % (
+                               ", ".join("'127.0.0.1:%d'" % n for n in ports), ", ".join(
+                                   "'127.0.0.1:%d': 'n%d.slow.keyway.test:%d'" % (n, n, n)
+                                   for n in ports)))
+            p.seeds = []
+            with p.wait_start(), p.conn(timeout=grace(10)) as c:
+                master = cluster.owner(0)
+                key = cluster.key_on(master)
+                self.expect(c, ["SET", key, 1], OK)
+                replica = cluster.replicas_of(master)[0]
+                self.names_take(120000)
+                time.sleep(1.1)  # what is known is out of date
+                master.kill()
+                cluster.failover(replica, "TAKEOVER")
+                begun = time.monotonic()
+                self.expect(c, ["SET", key, 2], OK)
+                self.assertLess(time.monotonic() - begun, grace(3))
 
 
 if __name__ == "__main__":

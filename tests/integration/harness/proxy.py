@@ -69,7 +69,8 @@ class Proxy:
         if not os.path.exists(BINARY):
             raise AssertionError("no proxy to test: %s is missing" % BINARY)
         env = dict(os.environ, **self.env)
-        env["ASAN_OPTIONS"] = "halt_on_error=1:exitcode=66:detect_leaks=1:abort_on_error=0"
+        env["ASAN_OPTIONS"] = ("halt_on_error=1:exitcode=66:detect_leaks=1:abort_on_error=0"
+                               + (":verify_asan_link_order=0" if "LD_PRELOAD" in env else ""))
         env["UBSAN_OPTIONS"] = "halt_on_error=1:print_stacktrace=1:exitcode=66"
         env["TSAN_OPTIONS"] = "halt_on_error=1:exitcode=66:second_deadlock_stack=1"
         self.log = open(self.log_path, "ab")

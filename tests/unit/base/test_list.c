@@ -99,6 +99,58 @@ static void test_foreach_unlinks(void)
     CU_ASSERT_EQUAL(digits(&head), 24);
 }
 
+/* Member 1's turn takes out 2, which is next, and itself; that of 4, within a walk of its own, 5.
+ */
+static void test_walk_anything_unlinks(void)
+{
+    struct list_walk *walks = NULL, walk, inner;
+    struct list_node head, *at;
+    int seen = 0;
+
+    fill(&head, 1, 8);
+    list_walk_begin(&walks, &walk, &head);
+    while ((at = list_walk_next(&walks, &walk, &head)) != NULL) {
+        int value = CONTAINER_OF(at, struct member, link)->value;
+
+        seen = seen * 10 + value;
+        if (value == 1) {
+            list_unlink_walked(walks, &members[2].link);
+            list_unlink_walked(walks, at);
+            memset(&members[1], 0xee, sizeof(members[1])); /* as good as freed */
+            memset(&members[2], 0xee, sizeof(members[2]));
+        }
+        if (value != 4)
+            continue;
+        list_walk_begin(&walks, &inner, &head);
+        while ((at = list_walk_next(&walks, &inner, &head)) != NULL)
+            if (CONTAINER_OF(at, struct member, link)->value == 3)
+                list_unlink_walked(walks, &members[5].link);
+    }
+    CU_ASSERT_EQUAL(seen, 13467);
+    CU_ASSERT_EQUAL(digits(&head), 3467);
+    CU_ASSERT_PTR_NULL(walks);
+}
+
+static void test_walk_ends(void)
+{
+    struct list_walk *walks = NULL, walk;
+    struct list_node head, *at;
+    int turns = 0;
+
+    list_init(&head);
+    list_walk_begin(&walks, &walk, &head);
+    CU_ASSERT_PTR_NULL(list_walk_next(&walks, &walk, &head));
+    fill(&head, 1, 5);
+    list_walk_begin(&walks, &walk, &head);
+    while ((at = list_walk_next(&walks, &walk, &head)) != NULL) {
+        for (int i = 1; i < 5; i++)
+            list_unlink_walked(walks, &members[i].link);
+        turns++;
+    }
+    CU_ASSERT_EQUAL(turns, 1);
+    CU_ASSERT_PTR_NULL(walks);
+}
+
 void suite_list(void)
 {
     CU_pSuite s = CU_add_suite("list", NULL, NULL);
@@ -107,4 +159,6 @@ void suite_list(void)
     CU_add_test(s, "unlink", test_unlink);
     CU_add_test(s, "splice", test_splice);
     CU_add_test(s, "foreach may unlink", test_foreach_unlinks);
+    CU_add_test(s, "walk: anything may be unlinked", test_walk_anything_unlinks);
+    CU_add_test(s, "walk: ends when all are gone", test_walk_ends);
 }
