@@ -20,6 +20,7 @@ enum client_hold {
     HOLD_OUTPUT = 1 << 3,   /* client.output_pause */
     HOLD_PAUSE = 1 << 4,    /* CLIENT PAUSE */
     HOLD_LEARNING = 1 << 5, /* the servers have not told their commands yet */
+    HOLD_EXEC = 1 << 6,     /* EXEC's array is being written (session/transaction_run.c) */
 };
 
 /* CLIENT REPLY. The lowest bit: the command at hand gets no reply. */
@@ -46,6 +47,7 @@ struct client_extra {
     struct subscriber *subscriber;   /* NULL: it never listened to a channel */
     struct watch *watch;             /* between WATCH and EXEC */
     struct transaction *transaction; /* between MULTI and EXEC */
+    struct transaction_run *run;     /* HOLD_EXEC */
     struct monitor *monitor;         /* c->monitors */
     struct wait *wait;               /* WAIT is under way */
     bool writes_lost;                /* of those since the last WAIT; it answers 0 */

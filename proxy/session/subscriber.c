@@ -341,11 +341,18 @@ static void output_limit(struct client *c, size_t unread)
 
 struct chain *subscriber_output(struct client *c)
 {
-    bool within_reply = c->head != NULL && c->head->state == REQUEST_STREAMING;
+    bool within_reply = (c->head != NULL && c->head->state == REQUEST_STREAMING) ||
+                        UNLIKELY((c->hold & HOLD_EXEC) != 0);
 
     if (UNLIKELY(!stream_is_open(&c->stream) || c->doomed || c->closing))
         return NULL;
-    return UNLIKELY(within_reply) ? &subscriber_of(c)->stash : &c->stream.out;
+    if (LIKELY(!within_reply))
+        return &c->stream.out;
+    if (subscriber_of(c) == NULL) {
+        client_doom(c); /* there are too many profiles: it would miss something unawares */
+        return NULL;
+    }
+    return &c->extra->subscriber->stash;
 }
 
 void subscriber_output_added(struct client *c, const struct chain *out)
