@@ -309,6 +309,7 @@ class Kills(OneServer):
 
     def test_pause_and_unblock(self):
         blocked, c = self.conn(), self.conn()
+        self.addCleanup(c.cmd, "CLIENT", "UNPAUSE")
         n = blocked.cmd("CLIENT", "ID")
         blocked.send(encode("BLPOP", "nosuch", "0"))
         self.eventually("it is blocked", lambda: b" flags=b " in c.cmd("CLIENT", "LIST", "ID", str(n)))
@@ -324,6 +325,7 @@ class Kills(OneServer):
     def test_a_running_script(self):
         """From one client the block, from another the script: SCRIPT KILL goes its own way."""
         a, b = self.conn(), self.conn()
+        self.addCleanup(setup.server.cmd, "SCRIPT", "KILL")
         a.send(encode("EVAL", "while true do end", "0"))
         with setup.server.conn(timeout=grace(20)) as direct:
             self.eventually("the script runs", lambda: bytes(direct.cmd("PING"))[:4] == b"BUSY")
