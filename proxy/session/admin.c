@@ -132,6 +132,14 @@ static void debug_send(struct client *c, const struct command *cmd, const struct
     scatter_close(c, parent);
 }
 
+bool debug_is_passed(const struct resp_request *r)
+{
+    for (size_t i = 0; i < ARRAY_LEN(debug_ways); i++)
+        if (resp_arg_is(r, 1, debug_ways[i].name))
+            return true;
+    return false;
+}
+
 HANDLER(DEBUG)
 {
     for (size_t i = 0; i < ARRAY_LEN(debug_ways); i++) {

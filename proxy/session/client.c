@@ -27,6 +27,8 @@ static void run_task(struct loop_task *t)
 
     if (UNLIKELY(c->doomed))
         client_close(c);
+    else if (UNLIKELY((c->hold & HOLD_EXEC) != 0))
+        transaction_go_on(c);
     else
         client_input_continue(c);
 }
@@ -93,6 +95,7 @@ static void reap(struct loop_reap *r)
     CHECK_MAGIC(c, CLIENT_MAGIC);
     c->magic = 0;
     transaction_end(c);
+    transaction_run_drop(c);
     extra_free(&c->extra);
     free(c);
 }
@@ -132,7 +135,7 @@ void client_close(struct client *c)
 /* Everything is answered: closes as soon as the kernel has taken the last byte. */
 static void close_if_answered(struct client *c)
 {
-    if (!c->closing || c->head != NULL || !stream_is_open(&c->stream))
+    if (!c->closing || c->head != NULL || !stream_is_open(&c->stream) || (c->hold & HOLD_EXEC) != 0)
         return;
     if (c->stream.out.bytes == 0) {
         client_close(c);
@@ -213,8 +216,11 @@ static inline void after_output(struct client *c)
         if (c->queued <= c->env->config->client.max_pipeline / 2 &&
             c->inflight_bytes <= c->env->config->client.max_inflight_bytes / 2)
             client_unhold(c, HOLD_PIPELINE);
-        if (c->head == NULL)
+        if (c->head == NULL) {
             client_unhold(c, HOLD_BARRIER);
+            if ((c->hold & HOLD_EXEC) != 0 && stream_is_open(&c->stream))
+                loop_add_task(c->env->loop, &c->task);
+        }
     }
     output_limit(c);
 }

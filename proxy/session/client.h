@@ -20,6 +20,7 @@ enum client_hold {
     HOLD_OUTPUT = 1 << 3,   /* client.output_pause */
     HOLD_PAUSE = 1 << 4,    /* CLIENT PAUSE */
     HOLD_LEARNING = 1 << 5, /* the servers have not told their commands yet */
+    HOLD_EXEC = 1 << 6,     /* EXEC's array is being written (session/transaction_run.c) */
 };
 
 /* CLIENT REPLY. The lowest bit: the command at hand gets no reply. */
@@ -46,6 +47,7 @@ struct client_extra {
     struct subscriber *subscriber;   /* NULL: it never listened to a channel */
     struct watch *watch;             /* between WATCH and EXEC */
     struct transaction *transaction; /* between MULTI and EXEC */
+    struct transaction_run *run;     /* HOLD_EXEC */
     struct monitor *monitor;         /* c->monitors */
     struct wait *wait;               /* WAIT is under way */
     bool writes_lost;                /* of those since the last WAIT; it answers 0 */
@@ -53,7 +55,7 @@ struct client_extra {
     uint16_t last_wrote, ever_wrote; /* node.mark of masters: of that WAIT, of all such */
     int64_t acked; /* so many replicas have what was written before, save where c->wrote says */
     struct long_reply *long_reply; /* the one at the head, whose connection waits for our output */
-    struct chain stash;            /* messages and lines that came within a long reply */
+    struct chain stash;            /* what came within a long reply, or EXEC's array */
     /* HOLD_REFUSED: */
     struct list_node wait_link; /* env->waiting */
     uint64_t retry_at_ms;       /* not before */

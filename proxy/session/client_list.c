@@ -42,7 +42,7 @@ static void client_flags(const struct client *c, char out[8])
         out[n++] = 'O';
     if (x != NULL && x->subscriber != NULL && subscriber_listens(x->subscriber))
         out[n++] = 'P';
-    if (c->in_multi)
+    if (transaction_commands(c) >= 0)
         out[n++] = 'x';
     if (blocking_is_on(c))
         out[n++] = 'b';

@@ -130,13 +130,14 @@ static void take_reply(struct beconn *conn, struct request *r, const struct bere
 static void on_reply(struct beconn *conn, struct bereq *be, const struct bereply *reply)
 {
     struct request *r = CONTAINER_OF(be, struct request, be);
-    bool broken = UNLIKELY(reply->type == '-') && transaction_leaves_multi(r, reply);
+    const char *spoilt = UNLIKELY(r->is_tx) ? transaction_spoils(r, reply) : NULL;
 
     give_back(conn, r, reply->type);
     take_reply(conn, r, reply);
-    if (UNLIKELY(broken) && conn->state != BECONN_CLOSED) {
-        beconn_multi_refused(conn);
-        beconn_close(conn, "it has no EXEC, and is inside MULTI");
+    if (UNLIKELY(spoilt != NULL) && conn->state != BECONN_CLOSED) {
+        if (reply->type == '-')
+            beconn_multi_refused(conn);
+        beconn_close(conn, spoilt);
     }
 }
 

@@ -41,6 +41,16 @@ void local_subcommand_error(const struct resp_request *r, const char *container,
 /* Composes the reply of a HELP: an array of lines. */
 void local_help(const char *const *lines, size_t count, struct chain *out);
 
+/* The dialect that a HELLO sets, if those who check its AUTH agree; 0: it sets none, because it
+ * names none or will be refused. */
+uint8_t hello_proto(const struct resp_request *r);
+
+/* True for a DEBUG that servers are asked, false for one that the proxy refuses. */
+bool debug_is_passed(const struct resp_request *r);
+
+/* A server's whole reply to CONFIG GET, as the proxy tells it. */
+void config_get_compose(const struct client *c, const char *reply, size_t len, struct chain *out);
+
 /* CONFIG SET of what CONFIG GET tells of the proxy itself: true, with an error, for nothing would
  * come of it. False for any other command. */
 MUST_CHECK bool config_set_refuses(struct client *c, const struct command *cmd,

@@ -152,6 +152,22 @@ static struct auth_next *hello_next(const struct resp_request *r, const struct h
     return next;
 }
 
+uint8_t hello_proto(const struct resp_request *r)
+{
+    struct hello h = {0};
+    struct chain out;
+    bool good;
+
+    if (r->argc == 1 || !resp_arg_int(r, 1, &h.proto) || h.proto < 2 || h.proto > 3)
+        return 0;
+    chain_init(&out);
+    good = hello_options(r, &h, &out);
+    chain_clear(&out);
+    if (h.name != 0 && !valid_name(resp_arg_ptr(r, h.name), resp_arg_len(r, h.name)))
+        good = false;
+    return good ? (uint8_t)h.proto : 0;
+}
+
 HANDLER(HELLO)
 {
     struct hello h = {.proto = c->proto};

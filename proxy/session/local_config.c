@@ -160,6 +160,17 @@ static void write_pairs(const struct client *c, const char *p, const char *end, 
     }
 }
 
+void config_get_compose(const struct client *c, const char *reply, size_t len, struct chain *out)
+{
+    const char *p = reply;
+    struct resp_item head;
+
+    if (resp_next(&p, reply + len, &head) && (head.type == '*' || head.type == '%'))
+        write_pairs(c, p, reply + len, out);
+    else
+        chain_append(out, reply, len); /* the server's error */
+}
+
 /* --- without a server --- */
 
 /* Data of the scatter: what is sent once more when the server that was asked goes away. */
@@ -268,20 +279,13 @@ static void finish(struct client *c, struct request *parent, struct chain *out)
 {
     const struct request *part = last_part(parent->scatter);
     const struct query *q = parent->scatter->data;
-    const char *p, *end;
-    struct resp_item head;
 
     if (part == NULL || part->failed) {
         if (part == NULL || !ask(c, parent))
             write_own(c, q->patterns, out);
         return;
     }
-    p = request_reply(part);
-    end = p + part->reply_len;
-    if (resp_next(&p, end, &head) && (head.type == '*' || head.type == '%'))
-        write_pairs(c, p, end, out);
-    else
-        chain_append(out, request_reply(part), part->reply_len); /* the server's error */
+    config_get_compose(c, request_reply(part), part->reply_len, out);
 }
 
 void local_CONFIG_GET(struct client *c, const struct command *cmd, const struct resp_request *r,

@@ -347,7 +347,8 @@ static void output_limit(struct client *c, size_t unread)
 
 struct chain *subscriber_output(struct client *c)
 {
-    bool within_reply = c->head != NULL && c->head->state == REQUEST_STREAMING;
+    bool within_reply = (c->head != NULL && c->head->state == REQUEST_STREAMING) ||
+                        UNLIKELY((c->hold & HOLD_EXEC) != 0);
 
     if (UNLIKELY(!stream_is_open(&c->stream) || c->doomed || c->closing))
         return NULL;

@@ -83,7 +83,9 @@ static inline bool subscriber_is(const struct client *c)
 /* Sets c->subscribed by its dialect and its set. */
 void subscriber_update_mode(struct client *c);
 
-/* The long reply at the client's head is complete: what came meanwhile follows it. */
+/* The long reply at the client's head, or EXEC's array, is complete: what came meanwhile follows
+ * it.
+ */
 void subscriber_after_long_reply(struct client *c);
 
 /* Where bytes go that are no reply: the client's output, or behind the long reply that it is in the

@@ -6,15 +6,11 @@
 #include "session/client_pause.h"
 #include "session/dispatch_error.h"
 #include "session/forward.h"
+#include "session/local.h"
 #include "session/monitor.h"
 #include "session/scripts.h"
 #include "session/transaction_block.h"
 #include "session/watch.h"
-
-static const char multi_command[] = "*1\r\n$5\r\nMULTI\r\n";
-static const char exec_command[] = "*1\r\n$4\r\nEXEC\r\n";
-#define MULTI_LEN (sizeof(multi_command) - 1)
-#define EXEC_LEN (sizeof(exec_command) - 1)
 
 void transaction_begin(struct client *c)
 {
@@ -22,6 +18,7 @@ void transaction_begin(struct client *c)
 
     CHECK(client_extra(c)->transaction == NULL);
     t->publish_slot = SLOT_NONE;
+    t->proto = t->sent_proto = c->proto;
     t->slot = watch_slot(c); /* all keys are in the slot of the watched ones */
     c->extra->transaction = t;
     c->in_multi = true;
@@ -38,11 +35,13 @@ uint64_t transaction_bytes(const struct client *c)
 {
     const struct transaction *t = c->extra != NULL ? c->extra->transaction : NULL;
 
-    return t != NULL ? transaction_memory(t) : 0;
+    return t != NULL ? transaction_memory(t) : transaction_run_bytes(c);
 }
 
 int transaction_commands(const struct client *c)
 {
+    if ((c->hold & HOLD_EXEC) != 0)
+        return (int)transaction_running(c)->commands;
     return c->in_multi ? (int)c->extra->transaction->commands : -1;
 }
 
@@ -97,64 +96,14 @@ static enum dispatch_result refuse(struct client *c, const struct command *cmd, 
 
 /* --- queueing --- */
 
-static void note_own(struct transaction *t, const struct command *cmd, int32_t db)
-{
-    struct own_command *o;
-
-    if (t->own_count == t->own_cap) {
-        t->own_cap = MAX(t->own_cap * 2, 8u);
-        t->own_list = xrealloc(t->own_list, t->own_cap * sizeof(*t->own_list));
-    }
-    o = &t->own_list[t->own_count++];
-    o->cmd = cmd;
-    o->position = t->commands;
-    o->db = db;
-}
-
-static void keep_sent(struct transaction *t, const struct resp_request *r)
-{
-    if (t->sent_count == 0)
-        buffer_append(&t->sent, multi_command, MULTI_LEN);
-    buffer_append(&t->sent, r->base, r->len);
-    t->sent_count++;
-}
-
-/* Its connection goes back to the client's database inside the block, so that it stays shared. */
-static void keep_select(struct transaction *t, const struct resp_request *r)
-{
-    int64_t db;
-
-    keep_sent(t, r);
-    t->selects = true;
-    note_own(t, NULL, resp_arg_int(r, 1, &db) && db >= 0 && db <= UINT16_MAX ? (int32_t)db : -1);
-}
-
-static void keep(struct client *c, struct transaction *t, enum transaction_fate fate,
-                 const struct command *cmd, const struct resp_request *r)
-{
-    if (fate == TX_OWN) {
-        note_own(t, cmd, 0);
-        buffer_append(&t->own, r->base, r->len);
-        return;
-    }
-    if ((cmd->flags & CMD_SCRIPT) != 0)
-        transaction_see_script(c, t, cmd, r);
-    else if (cmd->route == ROUTE_ALL && (cmd->flags & CMD_NOSCRIPT) != 0)
-        t->scripts |= scripts_is_news(cmd);
-    if (fate == TX_SELECT)
-        keep_select(t, r);
-    else
-        keep_sent(t, r);
-}
-
 static const char *check_caps(struct client *c, const struct transaction *t,
                               const struct resp_request *r)
 {
     const struct config_client *limits = &c->env->config->client;
 
-    if (t->commands >= limits->tx_max_commands)
+    if (MAX(t->commands, t->sent_count) >= limits->tx_max_commands)
         return error_text(ERROR_TX_COMMANDS);
-    if (transaction_held(t) + r->len + EXEC_LEN > limits->tx_max_bytes)
+    if (transaction_held(t) + r->len + TX_EXEC_LEN > limits->tx_max_bytes)
         return error_text(ERROR_TX_BYTES);
     return NULL;
 }
@@ -170,7 +119,7 @@ static enum dispatch_result queue(struct client *c, const struct command *cmd,
     if (problem != NULL)
         return refuse(c, cmd, problem);
     if (!t->failed)
-        keep(c, t, fate, cmd, r);
+        transaction_keep(c, t, fate, cmd, r);
     t->commands++;
     t->writes |= client_pause_concerns(c, cmd, r);
     return reply_text(c, cmd, "QUEUED");
@@ -189,17 +138,16 @@ static bool must_wait(struct client *c, uint16_t slot, bool alone)
     return true;
 }
 
-static enum dispatch_result execute_own(struct client *c, const struct command *cmd)
+static enum dispatch_result execute_own(struct client *c)
 {
     struct transaction *t = c->extra->transaction;
-    struct chain out;
 
+    if (dispatch_barrier(c))
+        return DISPATCH_WAIT;
     c->extra->transaction = NULL;
     transaction_end(c);
-    chain_init(&out);
-    transaction_compose(c, t, NULL, &out);
-    transaction_free(&t);
-    return reply(c, cmd, &out);
+    transaction_run(c, &t, NULL, NULL);
+    return DISPATCH_DONE;
 }
 
 /* What is watched was lost sight of. */
@@ -220,22 +168,6 @@ static uint16_t slot_of(const struct client *c, const struct transaction *t)
     return t->publish_slot != SLOT_NONE ? t->publish_slot : dispatch_any_slot(c);
 }
 
-/* Completes the bytes of the block. */
-static void finish_block(const struct client *c, struct transaction *t)
-{
-    char back[64], db[8];
-
-    if (t->sent_count == 0)
-        buffer_append(&t->sent, multi_command, MULTI_LEN);
-    if (t->selects) {
-        int digits = snprintf(db, sizeof(db), "%u", c->env->profiles.profiles[c->profile].db);
-        int n = snprintf(back, sizeof(back), "*2\r\n$6\r\nSELECT\r\n$%d\r\n%s\r\n", digits, db);
-
-        buffer_append(&t->sent, back, (size_t)n);
-    }
-    buffer_append(&t->sent, exec_command, EXEC_LEN);
-}
-
 static enum dispatch_result abort_with(struct client *c, const struct command *cmd,
                                        enum error_id id)
 {
@@ -248,7 +180,7 @@ static enum dispatch_result execute(struct client *c, const struct command *cmd)
 {
     struct transaction *t = c->extra->transaction;
     uint16_t slot = slot_of(c, t);
-    uint64_t bytes = (uint64_t)buffer_bytes(&t->sent) + buffer_bytes(&t->loads) + EXEC_LEN;
+    uint64_t bytes = (uint64_t)buffer_bytes(&t->sent) + buffer_bytes(&t->loads) + TX_EXEC_LEN;
     /* A half-moved slot, a block that takes a connection of its own, or has long scripts before it
      * (which a few bytes name, and which no other bound counts), own commands that run when the
      * others have: nothing of the client before or behind it may be under way. */
@@ -267,7 +199,7 @@ static enum dispatch_result execute(struct client *c, const struct command *cmd)
         if (transaction_is_forbidden(c, watched->node) || watched->multi_refused)
             return abort_with(c, cmd, ERROR_NO_MULTI);
     }
-    finish_block(c, t);
+    transaction_seal(c, t);
     c->extra->transaction = NULL;
     transaction_end(c);
     r = request_new(c->env, c, cmd);
@@ -296,7 +228,7 @@ static enum dispatch_result on_exec(struct client *c, const struct command *cmd)
 
     if (t->failed)
         return abort_with(c, cmd, ERROR_EXECABORT);
-    return t->sent_count == 0 && !watch_is_on(c) ? execute_own(c, cmd) : execute(c, cmd);
+    return t->sent_count == 0 && !watch_is_on(c) ? execute_own(c) : execute(c, cmd);
 }
 
 /* --- the entrance --- */
@@ -310,6 +242,38 @@ static bool is_exec(const struct command *cmd)
 static bool is_ours(const struct command *cmd, enum transaction_fate fate)
 {
     return fate == TX_OWN || scripts_is_news(cmd);
+}
+
+static bool takes(struct client *c, const struct command *cmd, const struct resp_request *r,
+                  enum dispatch_result *result)
+{
+    struct transaction *t = c->extra->transaction;
+    enum transaction_fate fate = transaction_fate(c, cmd, r);
+    bool late = t->asks && fate != TX_OWN; /* what is sent leaves before the servers are asked */
+
+    *result = DISPATCH_DONE;
+    if (fate == TX_UNSUPPORTED) {
+        fail(t);
+        return false;
+    }
+    if (fate == TX_IMPOSSIBLE || late) {
+        fail(t);
+        dispatch_refused(c, cmd,
+                         late ? " is not possible behind AUTH inside MULTI"
+                              : " is not possible inside MULTI");
+        return true;
+    }
+    if ((cmd->flags & CMD_GUARDED) != 0 && config_set_refuses(c, cmd, r)) {
+        fail(t);
+        return true;
+    }
+    if (is_ours(cmd, fate) && acl_stops(c, cmd, r, result)) {
+        if (*result == DISPATCH_DONE)
+            fail(t);
+        return true;
+    }
+    *result = queue(c, cmd, r, fate);
+    return true;
 }
 
 bool transaction_takes(struct client *c, const struct command *cmd, const struct resp_request *r,
@@ -353,19 +317,7 @@ bool transaction_takes(struct client *c, const struct command *cmd, const struct
     } else if (dispatch_is_guarded(c, cmd)) {
         *result = refuse(c, cmd, error_text(ERROR_GUARDED));
     } else {
-        enum transaction_fate fate = transaction_fate(c, cmd, r);
-
-        if (fate == TX_UNSUPPORTED || fate == TX_IMPOSSIBLE)
-            fail(t);
-        if (fate == TX_UNSUPPORTED)
-            return false;
-        if (is_ours(cmd, fate) && acl_stops(c, cmd, r, result)) {
-            if (*result == DISPATCH_DONE)
-                fail(t);
-            return true;
-        }
-        *result = fate == TX_IMPOSSIBLE ? dispatch_refused(c, cmd, " is not possible inside MULTI")
-                                        : queue(c, cmd, r, fate);
+        return takes(c, cmd, r, result);
     }
     return true;
 }

@@ -5,9 +5,9 @@
  * and at EXEC they leave as one contiguous MULTI ... EXEC on the shared connection of their slot's
  * node, for which that node sends one reply a command. A refusal before EXEC's reply, or as it,
  * means that nothing ran: the whole block is sent again like any refused request. Commands that the
- * proxy answers itself stay behind; they run when EXEC has succeeded, and their answers are put
- * into its array. Layer: session. Thread: one worker. Owner: the client (client_extra) up to EXEC,
- * then EXEC's request.
+ * proxy answers itself stay behind; they run when EXEC has succeeded, one after the other, and
+ * their answers are put into its array. Layer: session. Thread: one worker. Owner: the client
+ * (client_extra) up to EXEC, then EXEC's request.
  */
 #ifndef SESSION_TRANSACTION_H
 #define SESSION_TRANSACTION_H
@@ -25,7 +25,9 @@ void transaction_end(struct client *c);
 /* Bytes that the client's open transaction holds. */
 uint64_t transaction_bytes(const struct client *c);
 
-/* Commands that it has queued; -1: the client is not inside MULTI. */
+/* Commands that it has queued, or whose answers EXEC is writing; -1: the client is not inside
+ * MULTI.
+ */
 int transaction_commands(const struct client *c);
 
 /* Among them is one that a pause of writes is about. The client is inside MULTI. */
@@ -35,6 +37,12 @@ bool transaction_writes(const struct client *c);
  * there were no transaction, which by then knows whether that is an error. */
 bool transaction_takes(struct client *c, const struct command *cmd, const struct resp_request *r,
                        enum dispatch_result *result);
+
+/* HOLD_EXEC, and nothing of c is under way any more: EXEC's array goes on. */
+void transaction_go_on(struct client *c);
+
+/* The client is gone: frees what transaction_go_on would use. */
+void transaction_run_drop(struct client *c);
 
 /* --- EXEC's request (request.is_tx) --- */
 
@@ -53,8 +61,8 @@ uint64_t transaction_sent_bytes(const struct request *r);
 /* SCRIPT LOADs that are sent before its block; NULL: none. */
 const struct block *transaction_loads(const struct request *r);
 
-/* EXEC's reply tells that the connection is still inside MULTI. */
-bool transaction_leaves_multi(const struct request *r, const struct bereply *reply);
+/* EXEC's reply tells that the connection cannot be used any more, and why; NULL: it can. */
+const char *transaction_spoils(const struct request *r, const struct bereply *reply);
 
 /* True when node n does not let its user have transactions: a block sent to it would run command by
  * command. */

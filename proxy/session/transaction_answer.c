@@ -2,10 +2,7 @@
  * transaction_answer.c - what became of a block that was sent: run, refused, or to be sent again.
  */
 #include "base/alloc.h"
-#include "base/log.h"
-#include "resp/write.h"
 #include "session/error.h"
-#include "session/local.h"
 #include "session/transaction_block.h"
 
 static const char because[] = "-EXECABORT Transaction discarded because of: ";
@@ -155,63 +152,6 @@ const struct bereply *transaction_cause(struct request *r, const struct bereply 
     return inner;
 }
 
-bool transaction_leaves_multi(const struct request *r, const struct bereply *reply)
-{
-    return r->is_tx && starts_with(reply, "-ERR unknown command");
-}
-
-static void answer_own(struct client *c, struct own_command *o, const char **at, const char *end,
-                       struct chain *out)
-{
-    struct resp_request req;
-    size_t used;
-
-    resp_parser_reset(c->env->reparser);
-    CHECK(resp_parse(c->env->reparser, *at, (size_t)(end - *at), &req, &used) == RESP_PARSE_OK);
-    *at += used;
-    local_compose(c, o->cmd, &req, out);
-}
-
-void transaction_compose(struct client *c, struct transaction *t, const struct bereply *servers,
-                         struct chain *out)
-{
-    const char *own = t->own.block != NULL ? t->own.block->data : NULL;
-    const char *own_end = own != NULL ? own + t->own.block->len : NULL;
-    const char *at = NULL, *end = NULL;
-    uint32_t next = 0;
-    int32_t db = -1;
-
-    if (servers != NULL) {
-        struct resp_item array;
-
-        at = servers->data;
-        end = at + servers->len;
-        CHECK(resp_next(&at, end, &array));
-    }
-    resp_write_array(out, t->commands);
-    for (uint32_t i = 0; i < t->commands; i++) {
-        const char *element = at;
-
-        struct own_command *o = NULL;
-
-        if (next < t->own_count && t->own_list[next].position == i)
-            o = &t->own_list[next++];
-        if (o != NULL && o->cmd != NULL) {
-            answer_own(c, o, &own, own_end, out);
-            continue;
-        }
-        CHECK(at != NULL && resp_skip(&at, end));
-        chain_append(out, element, (size_t)(at - element));
-        if (o != NULL && *element == '+')
-            db = o->db;
-    }
-    if (db >= 0 && !local_set_db(c, (uint16_t)db)) {
-        log_warn("client %llu closed: too many combinations of database and dialect are in use",
-                 (unsigned long long)c->id);
-        client_doom(c);
-    }
-}
-
 /* True when it is an array of as many elements as commands were sent. */
 static bool is_result(const struct transaction *t, const struct bereply *reply)
 {
@@ -220,6 +160,34 @@ static bool is_result(const struct transaction *t, const struct bereply *reply)
 
     return resp_next(&at, end, &array) && array.type == '*' &&
            array.count == (int64_t)transaction_inner(t);
+}
+
+/* What the block did to the connection was not taken back: the block has changed the user's rights.
+ */
+static bool keeps_state(const struct transaction *t, const struct bereply *reply)
+{
+    const char *at = reply->data, *end = at + reply->len;
+    uint32_t back = t->selects + t->redials;
+    struct resp_item array;
+
+    if (back == 0 || !is_result(t, reply) || !resp_next(&at, end, &array))
+        return false;
+    for (uint32_t i = 0; i < transaction_inner(t); i++) {
+        if (i >= transaction_inner(t) - back && *at == '-')
+            return true;
+        if (!resp_skip(&at, end))
+            return true;
+    }
+    return false;
+}
+
+const char *transaction_spoils(const struct request *r, const struct bereply *reply)
+{
+    if (!r->is_tx)
+        return NULL;
+    if (starts_with(reply, "-ERR unknown command"))
+        return "it has no EXEC, and is inside MULTI";
+    return keeps_state(r->data, reply) ? "a block has not left it as it was" : NULL;
 }
 
 bool transaction_answer(struct client *c, struct request *r, const struct bereply *reply)
@@ -236,7 +204,10 @@ bool transaction_answer(struct client *c, struct request *r, const struct berepl
         chain_append(&out, because, BECAUSE_LEN);
         chain_append(&out, t->early_error + 1, t->early_len - 1);
     } else if (t->own_count > 0 && is_result(t, reply)) {
-        transaction_compose(c, t, reply, &out);
+        r->is_tx = 0;
+        r->data = NULL;
+        transaction_run(c, &t, r, reply);
+        return true;
     } else {
         return false;
     }

@@ -4,11 +4,12 @@
 #include "base/clock.h"
 #include "base/crc16.h"
 #include "session/error.h"
+#include "session/local.h"
 #include "session/single.h"
 #include "session/transaction_block.h"
 
-/* Those whose answer is composed at once and that leave the client on its connections. */
-static bool answers_at_once(enum command_local l)
+/* Those that are run by the proxy whatever is behind it. */
+static bool is_always_own(enum command_local l)
 {
     switch (l) {
     case LOCAL_PING:
@@ -23,6 +24,11 @@ static bool answers_at_once(enum command_local l)
     case LOCAL_CLIENT_CACHING:
     case LOCAL_CLIENT_GETREDIR:
     case LOCAL_CLIENT_TRACKINGINFO:
+    case LOCAL_CLIENT_LIST:
+    case LOCAL_CLIENT_KILL:
+    case LOCAL_CLIENT_PAUSE:
+    case LOCAL_CLIENT_UNPAUSE:
+    case LOCAL_CLIENT_UNBLOCK:
     case LOCAL_ACL_WHOAMI:
     case LOCAL_ROLE:
     case LOCAL_ASKING:
@@ -49,27 +55,50 @@ static bool answers_at_once(enum command_local l)
 /* Those that one server answers just as well in the proxy's place. */
 static bool one_server_answers(enum command_local l)
 {
+    return l == LOCAL_SCAN || l == LOCAL_RANDOMKEY || l == LOCAL_INFO;
+}
+
+/* In front of one server: those that change the client, or are about the proxy's clients. */
+static bool is_own_of_one(enum command_local l)
+{
     switch (l) {
-    case LOCAL_SCAN:
-    case LOCAL_RANDOMKEY:
-    case LOCAL_INFO:
+    case LOCAL_AUTH:
+    case LOCAL_HELLO:
+    case LOCAL_CLIENT_REPLY:
+    case LOCAL_SUBSCRIBE:
+    case LOCAL_PSUBSCRIBE:
+    case LOCAL_SSUBSCRIBE:
+    case LOCAL_UNSUBSCRIBE:
+    case LOCAL_PUNSUBSCRIBE:
+    case LOCAL_SUNSUBSCRIBE:
     case LOCAL_PUBSUB_CHANNELS:
     case LOCAL_PUBSUB_NUMSUB:
     case LOCAL_PUBSUB_NUMPAT:
+    case LOCAL_MONITOR:
+    case LOCAL_SCRIPT_KILL:
+    case LOCAL_FUNCTION_KILL:
+    case LOCAL_CLUSTER_COUNTKEYSINSLOT:
+    case LOCAL_CLUSTER_GETKEYSINSLOT:
         return true;
     default:
         return false;
     }
 }
 
-/* A password that a server has to check: EXEC cannot wait for it in the midst of its array. */
-static bool asks_servers(const struct client *c, enum command_local l, const struct resp_request *r)
+static bool has_auth(const struct resp_request *r)
 {
-    bool auth = l == LOCAL_AUTH;
+    bool auth = resp_arg_is(r, 0, "auth");
 
-    for (uint32_t i = 2; i < r->argc && l == LOCAL_HELLO; i++)
-        auth |= resp_arg_is(r, i, "auth");
-    return auth && c->env->config->listeners[c->listener].auth == AUTH_SERVERS;
+    for (uint32_t i = 2; i < r->argc && !auth; i++)
+        auth = resp_arg_is(r, i, "auth");
+    return auth;
+}
+
+/* Its integer is the server's: the proxy's clients are one listener. Behind a SUBSCRIBE of the same
+ * block it would not find the client there, so it is run behind it. */
+static enum transaction_fate fate_of_publish(const struct client *c)
+{
+    return c->extra->transaction->listens ? TX_OWN : TX_SENT;
 }
 
 static enum transaction_fate fate_of_local(const struct client *c, const struct command *cmd,
@@ -79,27 +108,49 @@ static enum transaction_fate fate_of_local(const struct client *c, const struct 
     int64_t n;
 
     if (l == LOCAL_PUBLISH)
-        return TX_SENT;  /* its integer is the server's: the proxy's clients are one listener */
+        return fate_of_publish(c);
     if (l == LOCAL_WAIT) /* there it does not wait, and counts what the connection has written */
         return TX_SENT;
-    if (answers_at_once(l))
+    if (is_always_own(l))
         return TX_OWN;
+    if (l == LOCAL_CLIENT_NOT_OFFERED)
+        return TX_UNSUPPORTED;
     if (l == LOCAL_SELECT) {
         if (c->up->single)
             return TX_SELECT;
         return !resp_arg_int(r, 1, &n) || n == 0 ? TX_OWN : TX_IMPOSSIBLE;
     }
-    if (c->up->single) {
-        if (one_server_answers(l))
-            return TX_SENT;
-        if (asks_servers(c, l, r))
-            return TX_IMPOSSIBLE;
-        /* The answers behind another dialect would be in it. */
-        if (l == LOCAL_AUTH ||
-            (l == LOCAL_HELLO && (r->argc == 1 || (resp_arg_int(r, 1, &n) && n == c->proto))))
-            return TX_OWN;
+    if (!c->up->single)
+        return TX_IMPOSSIBLE;
+    if (one_server_answers(l))
+        return TX_SENT;
+    if (l == LOCAL_CONFIG_GET)
+        return TX_CONFIG;
+    if (l == LOCAL_DEBUG) /* a refusal is an answer in its place, as the server's would be */
+        return debug_is_passed(r) ? TX_SENT : TX_OWN;
+    return is_own_of_one(l) ? TX_OWN : TX_IMPOSSIBLE;
+}
+
+uint8_t transaction_see_own(struct client *c, struct transaction *t, const struct command *cmd,
+                            const struct resp_request *r)
+{
+    enum command_local l = cmd->local;
+    uint8_t proto;
+
+    if (l == LOCAL_SUBSCRIBE || l == LOCAL_PSUBSCRIBE)
+        t->listens = true;
+    if (l != LOCAL_HELLO && l != LOCAL_AUTH)
+        return 0;
+    proto = l == LOCAL_HELLO ? hello_proto(r) : 0;
+    if (has_auth(r)) {
+        /* What comes of it is known only when the block has run. */
+        t->asks |= c->env->config->listeners[c->listener].auth == AUTH_SERVERS ||
+                   (proto != 0 && proto != t->proto);
+        return 0;
     }
-    return TX_IMPOSSIBLE;
+    if (proto != 0)
+        t->proto = proto;
+    return proto;
 }
 
 enum transaction_fate transaction_fate(const struct client *c, const struct command *cmd,

@@ -590,13 +590,16 @@ class OneServerWithAPassword(IdentityCase):
                 self.assertEqual(OK, c.read())
 
     def test_inside_multi(self):
-        """To have a password checked takes time, which EXEC's array does not have."""
+        """The password is checked when the block has run: nothing that is sent can be behind it."""
         with self.proxy.conn(timeout=grace(20)) as c:
             self.expect(c, "AUTH pw", OK)
             for before in ([], ["GET k"]):
                 for line in ("AUTH pw", "HELLO 2 AUTH default pw"):
                     got = c.pipeline(["MULTI", *before, line, "PING", "EXEC", "ECHO x"])
-                    self.assertIsInstance(got[1 + len(before)], Error, got)
+                    self.assertEqual((len(before) + 2, PONG, b"x"), (len(got[-2]), got[-2][-1], got[-1]), got)
+                    self.assertNotIsInstance(got[-2][-2], Error)
+                    got = c.pipeline(["MULTI", *before, line, "GET k", "EXEC", "ECHO x"])
+                    self.assertIsInstance(got[2 + len(before)], Error, got)
                     self.assertEqual("EXECABORT", got[-2].code, got)
                     self.assertEqual(b"x", got[-1], got)
                 got = c.pipeline(["MULTI", *before, "HELLO 2 SETNAME n", "EXEC", "CLIENT GETNAME"])
@@ -643,16 +646,21 @@ class OneServerWithAPassword(IdentityCase):
                           "NOPERM this user has no permissions to run the 'client|list' command")
 
     def test_auth_inside_multi(self):
-        """A server would have to be asked in the midst of EXEC's answer."""
+        """Servers are asked when the others have run; from there on the client is somebody else."""
         self.admin("ACL SETUSER ann on >p ~* &* +@all")
         c = self.conn(proxy=self.proxy)
         self.expect(c, "AUTH pw", OK)
-        aborted = Error(b"EXECABORT Transaction discarded because of previous errors.")
-        for name, line in (("AUTH", "AUTH ann p"), ("HELLO", "HELLO 2 AUTH ann p"), ("AUTH", "AUTH pw")):
-            refused = Error(b"ERR KEYWAY %s is not possible inside MULTI" % name.encode())
-            self.assertEqual([OK, refused, aborted, b"x"], c.pipeline(["MULTI", line, "EXEC", "ECHO x"]))
-            self.assertEqual([OK, Simple(b"QUEUED"), refused, Simple(b"QUEUED"), aborted, b"default"],
-                             c.pipeline(["MULTI", "GET k", line, "PING", "EXEC", "ACL WHOAMI"]))
+        queued = Simple(b"QUEUED")
+        self.assertEqual([OK, queued, queued, queued, queued, [OK, OK, b"ann", PONG], b"ann"], c.pipeline(
+            ["MULTI", "SET {a}k 1", "AUTH ann p", "ACL WHOAMI", "PING", "EXEC", "ACL WHOAMI"]))
+        self.assertEqual([OK, queued, [Error(WRONGPASS.encode())], b"ann"],
+                         c.pipeline(["MULTI", "AUTH ann wrong", "EXEC", "ACL WHOAMI"]))
+        got = c.pipeline(["MULTI", "HELLO 2 AUTH default pw", "EXEC", "ACL WHOAMI"])
+        self.assertEqual((b"server", b"default"), (got[2][0][0], got[3]))
+        self.assertEqual(
+            [OK, queued, Error(b"ERR KEYWAY GET is not possible behind AUTH inside MULTI"),
+             Error(b"EXECABORT Transaction discarded because of previous errors."), b"default"],
+            c.pipeline(["MULTI", "AUTH ann p", "GET k", "EXEC", "ACL WHOAMI"]))
 
     def test_transactions_of_others(self):
         """One user has no EXEC; those of the other work on the same worker."""

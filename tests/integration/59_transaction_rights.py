@@ -100,18 +100,6 @@ class OneServer(Case):
             self.expect(other, "DBSIZE", 50)
             self.expect(other, "EXISTS in", 0)
 
-    def test_what_stays_refused(self):
-        """They would change what a shared connection is, or are about the proxy's own clients."""
-        with self.proxy.conn() as c:
-            for line in ["HELLO 3", "SUBSCRIBE x", "MONITOR", "CLIENT REPLY OFF", "CLIENT LIST",
-                         "CLIENT KILL ID 1", "CONFIG GET requirepass"]:
-                with self.subTest(line):
-                    self.expect(c, "MULTI", OK)
-                    self.expect_error(c, line, "ERR KEYWAY ...")
-                    self.expect(c, "SET k lost", QUEUED)
-                    self.expect_error(c, "EXEC", ABORTED)
-            self.expect(c, "EXISTS k", 0)
-
 
 class Operators(Case):
     def test_admin_commands(self):
