@@ -100,6 +100,13 @@ static inline bool command_is_learnt(const struct command *c)
     return c->number >= command_table_len;
 }
 
+/* Marked as nothing for scripts, though it does not wait, which alone would explain that: it may
+ * leave something behind on its connection. */
+static inline bool learnt_leaves_traces(const struct command *c)
+{
+    return command_is_learnt(c) && (c->flags & (CMD_NOSCRIPT | CMD_BLOCKING)) == CMD_NOSCRIPT;
+}
+
 static inline const struct learnt_command *learnt_of(const struct command *c)
 {
     CHECK(command_is_learnt(c));

@@ -10,7 +10,7 @@ from harness import servers
 from harness.case import Case, Load, Setup
 from harness.module import module
 from harness.proxy import BINARY, STANDIN, grace
-from harness.resp import OK, Map
+from harness.resp import OK, Map, encode
 from harness.servers import SLOTS, key_slot, tag_of_slot, wait_until
 
 PROGRAM = "valkey-server"
@@ -111,7 +111,15 @@ class Behind(Case):
                 self.expect(c, "kw.put %s v" % key, OK)
                 self.expect(c, "kw.from by FROM %s" % key, [key.encode()])
                 self.expect(c, "kw.count %s 1 %s" % (key, key), [key.encode()])
-            self.expect_error(c, "kw.block", "ERR KEYWAY 'kw.block' cannot be used: ...")
+            self.expect_error(c, "kw.channel", "ERR KEYWAY 'kw.channel' cannot be used: ...")
+            self.expect(c, "kw.take {x}nothing 20", None)
+            with setup.proxy.conn() as other:
+                c.send(encode("kw.take", "{x}waited", 0))
+                wait_until("it waits", lambda: any(
+                    m.info("clients")["blocked_clients"] == "1" for m in setup.cluster.masters()),
+                    grace(10))
+                self.expect(other, "RPUSH {x}waited v", 1)
+                self.assertEqual(b"{x}waited", c.read())
 
     def test_publish_and_subscribe(self):
         with setup.proxy.conn() as a, setup.proxy.conn(protocol=3) as b, setup.proxy.conn() as p:
