@@ -169,7 +169,7 @@ const struct learnt_command **learnt_place(struct learnt *l, const char *name, s
 
 bool learnt_same(const struct learnt *a, const struct learnt *b)
 {
-    if (a->count != b->count ||
+    if (a->count != b->count || a->asks_auth != b->asks_auth ||
         memcmp(a->arity, b->arity, command_table_len * sizeof(*a->arity)) != 0)
         return false;
     for (size_t i = 0; i < a->size; i++) {

@@ -77,6 +77,7 @@ struct learnt {
     size_t size; /* of slots: a power of two, more than twice the count */
     const struct learnt_command **slots;
     int16_t *arity; /* of each row of command_table, where servers take more; 0: as the table */
+    bool asks_auth; /* some server lets nobody in without AUTH, and the upstream has no password */
 };
 
 /* An empty snapshot with one reference and room for so many rows. */

@@ -26,7 +26,8 @@ struct upstream {
     uint16_t base_profile[2]; /* RESP2 and RESP3 with the configured credentials */
     bool guests_vary;         /* not everybody is let in without AUTH, or not always */
     bool guests_refused;      /* not now, as far as is known ... */
-    uint64_t guests_ms;       /* ... since then */
+    uint64_t guests_us;       /* ... since then (clock_us) */
+    uint64_t guests_doubt_us; /* a command that may have changed that came by then */
     struct node **numbered;   /* by node.number; the first is NULL, for slots nobody claims */
     uint32_t number_count;
     uint16_t route[SLOT_COUNT];       /* numbers, and not pointers: it stays in the near caches */
