@@ -79,7 +79,7 @@ int identity_profile(struct client *c, uint8_t proto, uint16_t db)
 }
 
 /* As others see it: not what it is lent for a command, nor where its AUTH waits. */
-static const struct profile *home_of(const struct client *c)
+const struct profile *identity_profile_of(const struct client *c)
 {
     const struct request *r = c->head;
 
@@ -90,7 +90,7 @@ static const struct profile *home_of(const struct client *c)
 
 const char *identity_user(const struct client *c)
 {
-    const char *user = home_of(c)->user;
+    const char *user = identity_profile_of(c)->user;
 
     return user != NULL ? user : "default";
 }
@@ -105,6 +105,7 @@ void identity_borrow(struct client *c, const struct command *cmd, struct scatter
         return;
     wanted.proto = c->proto;
     wanted.db = own->db;
+    wanted.no_touch = own->no_touch;
     lent = profile_find(&c->env->profiles, &wanted);
     if (lent < 0)
         return;
@@ -334,7 +335,10 @@ static void auth_at_servers(struct client *c, const struct command *cmd,
     t->next = *next;
     t->alone = who->alone;
     *next = NULL;
-    t->wanted = (struct profile){.proto = c->proto, .guest = true, .db = profile_of(c)->db};
+    t->wanted = (struct profile){.proto = c->proto,
+                                 .no_touch = profile_of(c)->no_touch,
+                                 .guest = true,
+                                 .db = profile_of(c)->db};
     t->wanted.user = xstrndup(who->user, who->user_len);
     t->wanted.password = xstrndup(who->password, who->password_len);
     if (subscriber_is(c) && !profile_same_user(&t->wanted, profile_of(c))) {

@@ -51,7 +51,9 @@ void identity_borrow(struct client *c, const struct command *cmd, struct scatter
 /* The client is on its own profile again. */
 void identity_return(struct client *c, struct scatter *s);
 
-/* The name of its user, whatever it has under way. */
+/* Its own profile, whatever it has under way. */
+const struct profile *identity_profile_of(const struct client *c);
+/* The name of its user. */
 const char *identity_user(const struct client *c);
 
 /* What AUTH or HELLO ... AUTH was given. */

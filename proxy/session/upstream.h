@@ -80,6 +80,10 @@ struct node *upstream_any_master(const struct upstream *u, uint64_t seed);
  * false. (From the first map on a connection is opened for it, without waiting for a client's
  * need.) */
 const char *upstream_version(const struct upstream *u);
+/* The same of their valkey_version; NULL: they are not all Valkey. */
+const char *upstream_valkey(const struct upstream *u);
+/* True when all of them are that version or a later one ("7.2.0"; Valkey says 7.2.4). */
+bool upstream_is_from(const struct upstream *u, const char *version);
 
 /* Timeouts of its connections; closes nodes that are no longer named. */
 void upstream_tick(struct upstream *u, uint64_t now_ms);
