@@ -21,23 +21,26 @@ static void finish(struct gather *g, struct session_env *env)
     gather_free(g);
 }
 
-static bool is_about_users(const struct command *cmd)
+static bool is_about_users(const struct command *cmd, const struct resp_request *r)
 {
-    static const char *const names[] = {"config|set", "acl|setuser", "acl|deluser", "acl|load"};
+    static const char *const names[] = {"acl|setuser", "acl|deluser", "acl|load"};
 
     for (size_t i = 0; i < ARRAY_LEN(names); i++)
         if (strcmp(cmd->name, names[i]) == 0)
             return true;
+    for (uint32_t i = 2; strcmp(cmd->name, "config|set") == 0 && i < r->argc; i += 2)
+        if (resp_arg_is(r, i, "requirepass"))
+            return true;
     return false;
 }
 
-void identity_may_change(struct client *c, const struct command *cmd)
+void identity_may_change(struct client *c, const struct command *cmd, const struct resp_request *r)
 {
     struct session_env *env = c->env;
     struct gather *g;
     size_t *upstream;
 
-    if (!is_about_users(cmd))
+    if (!is_about_users(cmd, r))
         return;
     g = xcalloc(1, sizeof(*g));
     upstream = xmalloc(sizeof(*upstream));
