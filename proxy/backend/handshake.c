@@ -18,6 +18,7 @@ enum step {
     STEP_READONLY, /* must succeed */
     STEP_SETNAME,  /* the rest may be refused by an ACL */
     STEP_NO_EVICT,
+    STEP_NO_TOUCH,
     STEP_MAX_BULK,
     STEP_INFO,
     STEP_ID,
@@ -47,6 +48,8 @@ static bool step_wanted(const struct beconn *c, enum step s)
         return p->db != 0;
     case STEP_READONLY:
         return p->readonly;
+    case STEP_NO_TOUCH:
+        return p->no_touch;
     case STEP_MULTI:
     case STEP_EXEC:
     case STEP_DISCARD:
@@ -125,6 +128,9 @@ static void send_step(struct chain *out, const struct profile *p, enum step s)
         break;
     case STEP_NO_EVICT:
         SEND(out, "CLIENT", "NO-EVICT", "ON");
+        break;
+    case STEP_NO_TOUCH:
+        SEND(out, "CLIENT", "NO-TOUCH", "ON");
         break;
     case STEP_MAX_BULK:
         SEND(out, "CONFIG", "GET", "proto-max-bulk-len");
@@ -317,6 +323,9 @@ bool handshake_reply(struct beconn *c, const struct bereply *reply)
         read_info_line(reply, "\nrun_id:", c->node->run_id, sizeof(c->node->run_id));
         c->node->restarted |= before[0] != '\0' && strcmp(before, c->node->run_id) != 0;
         read_info_line(reply, "\nredis_version:", c->node->version, sizeof(c->node->version));
+        if (reply->type != '-')
+            c->node->valkey[0] = '\0';
+        read_info_line(reply, "\nvalkey_version:", c->node->valkey, sizeof(c->node->valkey));
     }
     if (c->step == STEP_ID && reply->type == ':' &&
         !resp_parse_int(reply->data + 1, reply->len - 3, &c->server_id))

@@ -45,6 +45,7 @@ struct node {
     uint64_t max_bulk;           /* the server's proto-max-bulk-len; 0: not known */
     char run_id[RUN_ID_LEN + 1]; /* of the server process; empty: not known */
     char version[24];            /* its redis_version; empty: not known */
+    char valkey[24];             /* its valkey_version; empty: it is none, or not known */
     bool probe_multi;            /* a handshake tries MULTI even where no user is configured */
     uint32_t holds;              /* requests that name it as their ASK target */
     struct list_node link;       /* upstream's nodes */

@@ -19,6 +19,7 @@
 struct profile {
     uint8_t proto; /* 2 or 3 */
     bool readonly; /* READONLY is sent: reads from a replica */
+    bool no_touch; /* CLIENT NO-TOUCH ON is sent: commands leave keys' idle times alone */
     bool guest;    /* a client's own credentials, or none: that a server refuses them says nothing
                       about the server, and is the answer to the requests that wait */
     bool bare;     /* nothing is sent when it is opened: it is for AUTH */

@@ -67,10 +67,9 @@ const struct learnt_command *learnt_intern(struct learnt_pool *p, const struct l
 
 static bool same_keys(const struct learnt_command *a, const struct learnt_command *b)
 {
-    return a->row.route == b->row.route && a->row.keys == b->row.keys &&
-           a->row.first == b->row.first && a->row.last == b->row.last &&
-           a->row.step == b->row.step && a->spec_count == b->spec_count &&
-           memcmp(a->spec, b->spec, sizeof(a->spec)) == 0;
+    return a->row.keys == b->row.keys && a->row.first == b->row.first &&
+           a->row.last == b->row.last && a->row.step == b->row.step &&
+           a->spec_count == b->spec_count && memcmp(a->spec, b->spec, sizeof(a->spec)) == 0;
 }
 
 /* The arity that lets both through; the servers check it again. */
@@ -79,6 +78,17 @@ static int16_t wider(int16_t a, int16_t b)
     int16_t least_a = (int16_t)(a < 0 ? -a : a), least_b = (int16_t)(b < 0 ? -b : b);
 
     return a == b ? a : (int16_t)-MIN(least_a, least_b);
+}
+
+/* A command of which one server says that it waits is treated as one that does. ROUTE_UNSUPPORTED:
+ * they do not agree. */
+static uint8_t merged_route(const struct learnt_command *a, const struct learnt_command *b)
+{
+    bool containers = a->row.route == ROUTE_CONTAINER || b->row.route == ROUTE_CONTAINER;
+
+    if (!same_keys(a, b) || (a->row.route != b->row.route && containers))
+        return ROUTE_UNSUPPORTED;
+    return a->row.route == ROUTE_BLOCKING ? a->row.route : b->row.route;
 }
 
 const struct learnt_command *learnt_merge(struct learnt_pool *p, const struct learnt_command *a,
@@ -97,10 +107,9 @@ const struct learnt_command *learnt_merge(struct learnt_pool *p, const struct le
     c.row.arity = wider(a->row.arity, b->row.arity);
     c.row.flags = (a->row.flags | b->row.flags) & ~both;
     c.row.flags |= a->row.flags & b->row.flags & both;
-    if (!same_keys(a, b)) {
-        c.row.route = ROUTE_UNSUPPORTED;
+    c.row.route = merged_route(a, b);
+    if (c.row.route == ROUTE_UNSUPPORTED)
         c.refused = "the servers disagree about its keys";
-    }
     return learnt_intern(p, &c);
 }
 
@@ -160,7 +169,7 @@ const struct learnt_command **learnt_place(struct learnt *l, const char *name, s
 
 bool learnt_same(const struct learnt *a, const struct learnt *b)
 {
-    if (a->count != b->count ||
+    if (a->count != b->count || a->asks_auth != b->asks_auth ||
         memcmp(a->arity, b->arity, command_table_len * sizeof(*a->arity)) != 0)
         return false;
     for (size_t i = 0; i < a->size; i++) {

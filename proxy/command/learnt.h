@@ -77,6 +77,7 @@ struct learnt {
     size_t size; /* of slots: a power of two, more than twice the count */
     const struct learnt_command **slots;
     int16_t *arity; /* of each row of command_table, where servers take more; 0: as the table */
+    bool asks_auth; /* some server lets nobody in without AUTH, and the upstream has no password */
 };
 
 /* An empty snapshot with one reference and room for so many rows. */
@@ -98,6 +99,13 @@ const struct command *learnt_find(const struct learnt *l, const struct resp_requ
 static inline bool command_is_learnt(const struct command *c)
 {
     return c->number >= command_table_len;
+}
+
+/* Marked as nothing for scripts, though it does not wait, which alone would explain that: it may
+ * leave something behind on its connection. */
+static inline bool learnt_leaves_traces(const struct command *c)
+{
+    return command_is_learnt(c) && (c->flags & (CMD_NOSCRIPT | CMD_BLOCKING)) == CMD_NOSCRIPT;
 }
 
 static inline const struct learnt_command *learnt_of(const struct command *c)

@@ -176,9 +176,17 @@ static void set_flags(const redisReply *flags, struct learnt_command *c)
         const char *word;
         uint32_t flag;
     } known[] = {
-        {"write", CMD_WRITE}, {"readonly", CMD_READONLY}, {"may_replicate", CMD_MAY_REPLICATE},
-        {"fast", CMD_FAST},   {"denyoom", CMD_DENYOOM},   {"loading", CMD_LOADING},
-        {"stale", CMD_STALE}, {"module", CMD_SCRIPT},     {"admin", CMD_ADMIN},
+        {"write", CMD_WRITE},
+        {"readonly", CMD_READONLY},
+        {"may_replicate", CMD_MAY_REPLICATE},
+        {"fast", CMD_FAST},
+        {"denyoom", CMD_DENYOOM},
+        {"loading", CMD_LOADING},
+        {"stale", CMD_STALE},
+        {"module", CMD_SCRIPT},
+        {"admin", CMD_ADMIN},
+        {"blocking", CMD_BLOCKING},
+        {"noscript", CMD_NOSCRIPT},
     };
 
     for (size_t i = 0; i < ARRAY_LEN(known); i++)
@@ -189,23 +197,33 @@ static void set_flags(const redisReply *flags, struct learnt_command *c)
         c->row.flags |= CMD_WRITE;
 }
 
-/* What a connection that many clients share must not carry. The categories are looked at because
- * some commands that concern the connection itself have no flag that says so. */
+/* Not on a connection that clients share: what waits there, and what may leave something behind. */
+static void set_own_connection(const redisReply *categories, struct learnt_command *c)
+{
+    if (has_word(categories, "@blocking"))
+        c->row.flags |= CMD_BLOCKING;
+    if ((c->row.flags & (CMD_BLOCKING | CMD_NOSCRIPT)) != 0)
+        c->row.route = ROUTE_BLOCKING;
+}
+
+/* What belongs to a connection, or has not one reply. The categories are looked at because some
+ * commands that concern the connection itself have no flag that says so. */
 static void set_refusal(const redisReply *r, struct learnt_command *c, const struct learn_policy *p)
 {
     static const struct {
         const char *flag, *category, *why;
     } unsafe[] = {
-        {"blocking", "@blocking", "it blocks its connection"},
         {"pubsub", "@pubsub", "it is about channels"},
         {"no_multi", "@transaction", "it is about transactions, or not allowed in one"},
-        {"noscript", "@connection", "the servers mark it as one for a connection of its own"},
     };
     const redisReply *flags = element(r, 2), *categories = element(r, 6);
 
     for (size_t i = 0; i < ARRAY_LEN(unsafe) && c->refused == NULL; i++)
         if (has_word(flags, unsafe[i].flag) || has_word(categories, unsafe[i].category))
             c->refused = unsafe[i].why;
+    if (c->refused == NULL && (has_word(categories, "@connection") ||
+                               (has_word(flags, "noscript") && has_word(flags, "no_auth"))))
+        c->refused = "it is about its connection";
     if (c->refused == NULL && !p->admin_commands &&
         (has_word(flags, "admin") || has_word(categories, "@admin") ||
          has_word(categories, "@dangerous"))) {
@@ -267,10 +285,12 @@ static void read_new(struct reading *in, const redisReply *r, struct learnt_comm
 {
     set_flags(element(r, 2), c);
     set_keys(r, c, in->policy);
-    set_refusal(r, c, in->policy);
     if (has_subs && c->row.route == ROUTE_ANY)
         c->row.route = ROUTE_CONTAINER;
-    if (place != PLACE_IN_TABLE || c->row.route == ROUTE_KEYS)
+    else
+        set_own_connection(element(r, 6), c);
+    set_refusal(r, c, in->policy);
+    if (place != PLACE_IN_TABLE || (c->row.keys != KEYS_NONE && c->row.route != ROUTE_UNSUPPORTED))
         add(in, c);
 }
 

@@ -25,6 +25,7 @@ struct learner_server {
     bool told;      /* it has answered COMMAND, or refused to */
     bool has_names; /* `names` is its sum of COMMAND LIST */
     uint64_t names;
+    bool asks_auth; /* it did not let us in the last time */
     uint64_t asked_ms, retry_ms;
     uint32_t failures;
     bool keep; /* mark of a sweep */
@@ -171,8 +172,12 @@ static void publish(struct learner *l)
     if (told == 0 && (l->learnt != NULL || !is_late(l)))
         return;
     made = learnt_new(l->pool, rows);
-    for (struct list_node *at = l->servers.next; at != &l->servers; at = at->next)
-        join(l, made, &CONTAINER_OF(at, struct learner_server, link)->commands);
+    for (struct list_node *at = l->servers.next; at != &l->servers; at = at->next) {
+        struct learner_server *s = CONTAINER_OF(at, struct learner_server, link);
+
+        join(l, made, &s->commands);
+        made->asks_auth = made->asks_auth || (s->asks_auth && l->conf->password == NULL);
+    }
     if (l->learnt != NULL && learnt_same(l->learnt, made)) {
         learnt_unref(&made);
         return;
@@ -204,6 +209,15 @@ static void ask(struct learner_server *s, enum node_question what)
     s->asked_ms = clock_ms();
     if (!node_query_ask(s->query, what))
         set_lost(s, "too many questions without an answer");
+}
+
+/* A connection that stands shows nothing of a password that the server has been given since. */
+static void ask_anew(struct learner_server *s)
+{
+    if (s->learner->conf->password == NULL && !node_query_reset(s->query))
+        set_lost(s, "too many questions without an answer");
+    if (s->query != NULL)
+        ask(s, s->told ? QUESTION_COMMAND_NAMES : QUESTION_COMMANDS);
 }
 
 static void connect_server(struct learner_server *s)
@@ -243,6 +257,8 @@ static void take_names(struct learner_server *s, const redisReply *r)
 {
     uint64_t names;
 
+    if (s->learner->learnt != NULL && s->asks_auth != s->learner->learnt->asks_auth)
+        publish(s->learner);
     if (r->type != REDIS_REPLY_ARRAY)
         return; /* before 7.0 there is no COMMAND LIST: only a restart makes it be asked again */
     names = command_reply_names(r);
@@ -259,6 +275,7 @@ static void on_answered(struct node_query *q, enum node_question what, const red
 {
     struct learner_server *s = node_query_owner(q);
 
+    s->asks_auth = r->type == REDIS_REPLY_ERROR && strncmp(r->str, "NOAUTH ", 7) == 0;
     if (what == QUESTION_COMMANDS)
         take_commands(s, r);
     else
@@ -342,7 +359,7 @@ static bool step_server(struct learner_server *s, uint64_t now, bool wished, boo
         if (node_query_waiting_since(s->query) + times->query_timeout_ms < now)
             set_lost(s, "no answer in time");
     } else if (now >= s->asked_ms + gap) {
-        ask(s, s->told ? QUESTION_COMMAND_NAMES : QUESTION_COMMANDS);
+        ask_anew(s);
     }
     return is_busy(s);
 }

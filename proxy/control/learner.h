@@ -4,7 +4,8 @@
  *
  * It keeps a connection of its own to each master of the newest map: a server that was restarted or
  * replaced shows by its loss. COMMAND is asked on connecting, and again when COMMAND LIST, asked
- * every topology.refresh and soon after a client sent an unknown command, tells other names.
+ * every topology.refresh and soon after a client sent an unknown command, tells other names. Where
+ * no password is configured, each time RESET goes before: so it shows when a server wants one.
  * Layer: control. Thread: discovery; only learner_wish is called from others. Owner: struct
  * discovery.
  */

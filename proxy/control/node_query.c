@@ -7,7 +7,7 @@
 #include "resp/write.h"
 
 #define QUERY_MAGIC 0x71756572u
-/* AUTH, SETNAME and at most four others once each; a power of two. */
+/* AUTH, twice SETNAME, RESET and at most four others once each; a power of two. */
 #define IN_FLIGHT_MAX 8u
 
 struct node_query {
@@ -76,6 +76,26 @@ bool node_query_ask(struct node_query *q, enum node_question what)
     return node_query_ask_of(q, what, NULL);
 }
 
+static void put_name(struct node_query *q)
+{
+    const char *setname[] = {"CLIENT", "SETNAME", q->env->name, NULL};
+
+    put(q, QUESTION_SETNAME, setname);
+}
+
+bool node_query_reset(struct node_query *q)
+{
+    static const char *const reset[] = {"RESET", NULL};
+
+    CHECK_MAGIC(q, QUERY_MAGIC);
+    CHECK(q->env->password == NULL);
+    if (q->count + 2 > IN_FLIGHT_MAX)
+        return false;
+    put(q, QUESTION_RESET, reset);
+    put_name(q);
+    return true;
+}
+
 uint64_t node_query_waiting_since(const struct node_query *q)
 {
     return q->count > 0 ? q->in_flight[q->first].sent_ms : UINT64_MAX;
@@ -141,7 +161,7 @@ static void take_reply(struct node_query *q, const redisReply *r)
                  args != NULL ? (int)MIN(args - r->str, (ptrdiff_t)sizeof(why)) : (int)sizeof(why),
                  r->str);
         lose(q, why);
-    } else if (what != QUESTION_AUTH && what != QUESTION_SETNAME)
+    } else if (what != QUESTION_AUTH && what != QUESTION_SETNAME && what != QUESTION_RESET)
         q->env->ops->answered(q, what, r);
 }
 
@@ -205,7 +225,6 @@ struct node_query *node_query_open(const struct node_query_env *env, const struc
     struct node_query *q = xcalloc(1, sizeof(*q));
     const char *auth[] = {"AUTH", env->user != NULL ? env->user : env->password,
                           env->user != NULL ? env->password : NULL, NULL};
-    const char *setname[] = {"CLIENT", "SETNAME", env->name, NULL};
 
     q->magic = QUERY_MAGIC;
     q->env = env;
@@ -221,7 +240,7 @@ struct node_query *node_query_open(const struct node_query_env *env, const struc
     CHECK(q->reader != NULL);
     if (env->password != NULL)
         put(q, QUESTION_AUTH, auth);
-    put(q, QUESTION_SETNAME, setname);
+    put_name(q);
     return q;
 }
 

@@ -19,6 +19,7 @@
 enum node_question {
     QUESTION_AUTH, /* asked by node_query_open itself, as is the next */
     QUESTION_SETNAME,
+    QUESTION_RESET, /* by node_query_reset */
     QUESTION_NODES, /* CLUSTER NODES */
     QUESTION_ROLE,
     QUESTION_PING,
@@ -70,6 +71,10 @@ MUST_CHECK bool node_query_ask(struct node_query *q, enum node_question what);
 /* The same about a Sentinel's master. */
 MUST_CHECK bool node_query_ask_of(struct node_query *q, enum node_question what,
                                   const char *master);
+
+/* Makes the server take what follows as a new connection's, which it may let in no more. Of no use
+ * where a password is configured. False as above. */
+MUST_CHECK bool node_query_reset(struct node_query *q);
 
 /* When the oldest question without an answer was put (clock_ms); UINT64_MAX when there is none. */
 uint64_t node_query_waiting_since(const struct node_query *q);

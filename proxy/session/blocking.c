@@ -51,6 +51,8 @@ uint32_t blocking_option(const struct resp_request *r)
 
 static uint32_t timeout_position(const struct command *cmd, const struct resp_request *r)
 {
+    if (command_is_learnt(cmd))
+        return 0;
     if (cmd->keys == KEYS_STREAMS)
         return blocking_option(r);
     if (cmd->keys == KEYS_NUMKEYS) /* BLMPOP, BZMPOP */
@@ -299,7 +301,7 @@ static void check_node(struct session_env *env, struct blocking *b, uint64_t now
         b->astray_ms = now_ms;
         /* Not where its server had another address: who is there now has other clients. */
         if (elsewhere && (left_behind || u->config->kind == UPSTREAM_SENTINEL) &&
-            b->conn->server_id != 0)
+            b->conn->server_id != 0 && !blocking_may_have_acted(b->r))
             call_back(env, b);
     } else if (limit != 0 && now_ms - b->astray_ms > limit) {
         /* A server that lives ends the block itself with MOVED, or was asked to. */

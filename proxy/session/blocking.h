@@ -1,5 +1,7 @@
 /*
- * blocking.h - BLPOP and the like: commands that may wait at a server.
+ * blocking.h - BLPOP and the like: commands that may wait at a server. So may learnt ones, whose
+ * time is not known; those that may leave something behind on their connection come this way as
+ * well.
  *
  * Such a command is a barrier and takes an exclusive connection for as long as it lasts; the client
  * is held meanwhile, but its socket is still read, so that a client that leaves frees its
@@ -17,6 +19,12 @@ struct blocking;
 /* Sends a command that may block. */
 enum dispatch_result blocking_dispatch(struct client *c, const struct command *cmd,
                                        const struct resp_request *r);
+
+/* True when what r did before it was interrupted is not known: a module may have begun to write. */
+static inline bool blocking_may_have_acted(const struct request *r)
+{
+    return (r->cmd->flags & CMD_SCRIPT) != 0 && request_is_write(r);
+}
 
 /* XREAD and XREADGROUP: the position of the time behind the option BLOCK; 0: there is none. */
 uint32_t blocking_option(const struct resp_request *r);

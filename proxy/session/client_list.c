@@ -48,6 +48,8 @@ static void client_flags(const struct client *c, char out[8])
         out[n++] = 'b';
     if (x != NULL && x->no_evict)
         out[n++] = 'e';
+    if (identity_profile_of(c)->no_touch)
+        out[n++] = 'T';
     if (n == 0)
         out[n++] = 'N';
     out[n] = '\0';

@@ -57,6 +57,8 @@ static void unblock(struct unblock_order *o, struct client *c)
     }
     if (!blocking_is_on(c)) {
         o->found = UNBLOCK_ANSWERED; /* it could not be held: it has its error */
+    } else if (c->head->state == REQUEST_REFUSED && !o->error && command_is_learnt(c->head->cmd)) {
+        o->found = UNBLOCK_NOBODY; /* only its module knows what it says when its time is over */
     } else if (c->head->state == REQUEST_REFUSED) {
         answer_held(o, c);
         o->found = UNBLOCK_ANSWERED;

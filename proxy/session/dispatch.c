@@ -252,8 +252,11 @@ static enum dispatch_result dispatch_all(struct client *c, const struct command 
 {
     enum dispatch_result stopped;
 
-    if (UNLIKELY((cmd->flags & CMD_GUARDED) != 0) && config_set_refuses(c, cmd, r))
-        return DISPATCH_DONE;
+    if (UNLIKELY((cmd->flags & CMD_GUARDED) != 0)) {
+        if (config_set_refuses(c, cmd, r))
+            return DISPATCH_DONE;
+        identity_may_change(c, cmd, r);
+    }
     if (UNLIKELY(scripts_is_news(cmd)) && acl_stops(c, cmd, r, &stopped))
         return stopped;
     if (c->up->single)

@@ -31,6 +31,8 @@ static inline void give_back(struct beconn *conn, struct request *r, char reply_
         blocking_back(r);
     if (r->is_pinned && reply_type == '-')
         conn->retired = true; /* an UNWATCH that failed: not clean */
+    if (learnt_leaves_traces(r->cmd))
+        conn->retired = true;
     node_return(&conn);
 }
 

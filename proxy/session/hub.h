@@ -151,8 +151,10 @@ void hub_settle(struct hub *h, struct sub_op *op);
 /* The next of u's hubs after h, the first after NULL; NULL at the end. */
 struct hub *hub_next(const struct upstream *u, const struct hub *h);
 
-/* Sums over all workers: clients of ch, and how many places of it the server `node` counts. */
+/* Sums over all workers: clients of ch, those of them that a message reaches now, and how many
+ * places of it the server `node` counts. */
 uint32_t channel_clients(const struct channel *ch);
+uint32_t channel_reached(const struct channel *ch);
 uint32_t channel_places(const struct channel *ch, uint64_t node);
 
 #endif

@@ -180,6 +180,15 @@ uint32_t channel_clients(const struct channel *ch)
     return sum;
 }
 
+uint32_t channel_reached(const struct channel *ch)
+{
+    uint32_t sum = 0;
+
+    for (unsigned i = 0; i < ch->hub->up->env->worker_count; i++)
+        sum += ch->shares[i].node != HUB_NOWHERE ? ch->shares[i].clients : 0;
+    return sum;
+}
+
 uint32_t channel_places(const struct channel *ch, uint64_t node)
 {
     uint32_t sum = 0;

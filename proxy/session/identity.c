@@ -10,7 +10,10 @@
 #include "session/subscriber.h"
 
 /* How long it is believed whether the servers let guests in. */
-#define GUESTS_MS 1000
+#define GUESTS_US 1000000
+/* After a command about users, which takes its time, it is hardly believed at all. */
+#define DOUBT_US 5000000
+#define GUESTS_DOUBTED_US 20000
 /* No server takes a longer argument from one who did not AUTH yet. */
 #define CREDENTIAL_MAX 16384
 /* AUTH with two of those, or HELLO, and more. */
@@ -76,7 +79,7 @@ int identity_profile(struct client *c, uint8_t proto, uint16_t db)
 }
 
 /* As others see it: not what it is lent for a command, nor where its AUTH waits. */
-static const struct profile *home_of(const struct client *c)
+const struct profile *identity_profile_of(const struct client *c)
 {
     const struct request *r = c->head;
 
@@ -87,7 +90,7 @@ static const struct profile *home_of(const struct client *c)
 
 const char *identity_user(const struct client *c)
 {
-    const char *user = home_of(c)->user;
+    const char *user = identity_profile_of(c)->user;
 
     return user != NULL ? user : "default";
 }
@@ -102,6 +105,7 @@ void identity_borrow(struct client *c, const struct command *cmd, struct scatter
         return;
     wanted.proto = c->proto;
     wanted.db = own->db;
+    wanted.no_touch = own->no_touch;
     lent = profile_find(&c->env->profiles, &wanted);
     if (lent < 0)
         return;
@@ -143,7 +147,7 @@ static void learn_guests(struct upstream *u, bool refused)
     if (refused && !u->guests_refused)
         retire_guests(u);
     u->guests_refused = refused;
-    u->guests_ms = u->env->loop->now_ms;
+    u->guests_us = clock_us();
 }
 
 void identity_guest_refused(struct upstream *u)
@@ -158,7 +162,7 @@ static void on_guests_known(struct client *c, struct request *parent, struct cha
 
     (void)out; /* the command that waits is looked at again */
     if (ping->failed)
-        c->up->guests_ms = c->env->loop->now_ms; /* what was known has to do */
+        c->up->guests_us = clock_us(); /* what was known has to do */
     else
         learn_guests(c->up, ping->reply_len > sizeof(noauth) - 1 &&
                                 memcmp(request_reply(ping), noauth, sizeof(noauth) - 1) == 0);
@@ -183,6 +187,15 @@ static bool ask_about_guests(struct client *c)
     return true;
 }
 
+static bool guests_are_known(const struct upstream *u)
+{
+    uint64_t now = clock_us(), doubt = u->guests_doubt_us;
+
+    if (doubt != 0 && now < doubt + DOUBT_US)
+        return u->guests_us > doubt && now < u->guests_us + GUESTS_DOUBTED_US;
+    return now < u->guests_us + GUESTS_US;
+}
+
 static void reply_noauth(struct client *c, const struct command *cmd)
 {
     struct chain out;
@@ -197,7 +210,7 @@ bool identity_too_long(const struct client *c, size_t bytes)
 {
     if (bytes <= STRANGER_MAX)
         return false;
-    return listener_of(c)->auth != AUTH_SERVERS || (c->up->guests_refused && c->up->guests_ms != 0);
+    return listener_of(c)->auth != AUTH_SERVERS || (c->up->guests_refused && c->up->guests_us != 0);
 }
 
 bool identity_stops(struct client *c, const struct command *cmd, enum dispatch_result *result)
@@ -209,8 +222,7 @@ bool identity_stops(struct client *c, const struct command *cmd, enum dispatch_r
         return false;
     if (listener_of(c)->auth == AUTH_SERVERS) {
         *result = DISPATCH_WAIT;
-        if (u->guests_ms + GUESTS_MS <= c->env->loop->now_ms &&
-            (dispatch_barrier(c) || ask_about_guests(c)))
+        if (!guests_are_known(u) && (dispatch_barrier(c) || ask_about_guests(c)))
             return true;
         if (!u->guests_refused) {
             c->anonymous = false;
@@ -323,7 +335,10 @@ static void auth_at_servers(struct client *c, const struct command *cmd,
     t->next = *next;
     t->alone = who->alone;
     *next = NULL;
-    t->wanted = (struct profile){.proto = c->proto, .guest = true, .db = profile_of(c)->db};
+    t->wanted = (struct profile){.proto = c->proto,
+                                 .no_touch = profile_of(c)->no_touch,
+                                 .guest = true,
+                                 .db = profile_of(c)->db};
     t->wanted.user = xstrndup(who->user, who->user_len);
     t->wanted.password = xstrndup(who->password, who->password_len);
     if (subscriber_is(c) && !profile_same_user(&t->wanted, profile_of(c))) {

@@ -37,8 +37,12 @@ MUST_CHECK bool identity_stops(struct client *c, const struct command *cmd,
  * it has to AUTH first: whom nobody knows may not fill the proxy's memory. */
 MUST_CHECK bool identity_too_long(const struct client *c, size_t bytes);
 
-/* A guest's connection was told to AUTH: the servers let nobody in without. */
+/* A new connection was told to AUTH: the servers let nobody in without. */
 void identity_guest_refused(struct upstream *u);
+
+/* r is on its way to the servers: if it can change who is let in, all workers doubt what they
+ * know of that (identity_doubt.c). */
+void identity_may_change(struct client *c, const struct command *cmd, const struct resp_request *r);
 
 /* For what the proxy does in several steps, of which a client knows nothing: until s ends they go
  * on connections of the upstream's own user. c has nothing else under way, and the servers have
@@ -47,7 +51,9 @@ void identity_borrow(struct client *c, const struct command *cmd, struct scatter
 /* The client is on its own profile again. */
 void identity_return(struct client *c, struct scatter *s);
 
-/* The name of its user, whatever it has under way. */
+/* Its own profile, whatever it has under way. */
+const struct profile *identity_profile_of(const struct client *c);
+/* The name of its user. */
 const char *identity_user(const struct client *c);
 
 /* What AUTH or HELLO ... AUTH was given. */

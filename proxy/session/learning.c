@@ -2,6 +2,7 @@
 
 #include "resp/write.h"
 #include "session/error.h"
+#include "session/identity.h"
 
 void learning_adopt(struct upstream *u, struct learnt *l)
 {
@@ -9,6 +10,8 @@ void learning_adopt(struct upstream *u, struct learnt *l)
 
     learnt_unref(&u->learnt);
     u->learnt = l;
+    if (l->asks_auth)
+        identity_guest_refused(u);
     LIST_FOREACH (at, tmp, &u->env->clients) {
         struct client *c = CONTAINER_OF(at, struct client, link);
 

@@ -45,6 +45,10 @@ void local_help(const char *const *lines, size_t count, struct chain *out);
  * names none or will be refused. */
 uint8_t hello_proto(const struct resp_request *r);
 
+/* False for what the servers at hand do not know either: it is answered as an unknown subcommand.
+ */
+bool local_is_offered(const struct client *c, enum command_local l);
+
 /* True for a DEBUG that servers are asked, false for one that the proxy refuses. */
 bool debug_is_passed(const struct resp_request *r);
 

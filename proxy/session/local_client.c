@@ -78,12 +78,13 @@ HANDLER(AUTH)
 static void hello_reply(struct client *c, struct chain *out)
 {
     bool cluster = c->env->config->listeners[c->listener].pretend == PRETEND_CLUSTER;
+    const char *valkey = upstream_valkey(c->up);
 
     resp_write_map(out, c->proto, 7);
     resp_write_text(out, "server");
-    resp_write_text(out, "redis");
+    resp_write_text(out, valkey != NULL ? "valkey" : "redis");
     resp_write_text(out, "version");
-    resp_write_text(out, upstream_version(c->up));
+    resp_write_text(out, valkey != NULL ? valkey : upstream_version(c->up));
     resp_write_text(out, "proto");
     resp_write_int(out, c->proto);
     resp_write_text(out, "id");
@@ -278,6 +279,8 @@ HANDLER(CLIENT_HELP)
         "    Return information about client connections of all workers.",
         "NO-EVICT (ON|OFF)",
         "    Protect current client connection from eviction.",
+        "NO-TOUCH (ON|OFF)",
+        "    Leave the times at which keys were used last as they are (servers from 7.2 on).",
         "PAUSE <timeout> [WRITE|ALL]",
         "    Suspend all, or just write, clients for <timeout> milliseconds.",
         "UNBLOCK <clientid> [TIMEOUT|ERROR]",

@@ -4,7 +4,8 @@
  *
  * A server of a cluster counts those that listen at that server. PUBLISH goes to the owner of the
  * channel's slot, where the hubs listen as well, and is told: that server's count, less the hubs'
- * subscriptions there, plus the proxy's clients. PUBSUB asks all masters and adds up.
+ * subscriptions there, plus the proxy's clients on workers whose subscription stands. PUBSUB asks
+ * all masters and adds up.
  */
 #include "base/alloc.h"
 #include "base/crc16.h"
@@ -85,13 +86,13 @@ static int64_t difference(const struct hub *h, const struct asked *a, uint64_t n
     int64_t sum = 0;
 
     if (ch != NULL)
-        sum += (int64_t)channel_clients(ch) - channel_places(ch, node);
+        sum += (int64_t)channel_reached(ch) - channel_places(ch, node);
     if (a->kind == CHANNEL_SHARD)
         return sum;
     for (struct list_node *at = h->patterns.next; at != &h->patterns; at = at->next) {
         ch = CONTAINER_OF(at, struct channel, pattern_link);
         if (glob_match(ch->name, ch->len, a->text, a->len))
-            sum += (int64_t)channel_clients(ch) - channel_places(ch, node);
+            sum += (int64_t)channel_reached(ch) - channel_places(ch, node);
     }
     return sum;
 }

@@ -126,6 +126,8 @@ enum refusal refusal_parse(struct upstream *u, const struct node *n, const struc
             return REFUSAL_NONE;
         return why == REFUSAL_MOVED ? REFUSAL_MOVED_UNSURE : REFUSAL_ASK_UNSURE;
     }
+    if (r->is_blocking && blocking_may_have_acted(r) && starts_with(p, len, "UNBLOCKED "))
+        return REFUSAL_NONE;
     if (r->is_blocking && starts_with(p, len, "UNBLOCKED force unblock"))
         return REFUSAL_READONLY; /* its server was a master when it was sent */
     if (r->is_blocking && starts_with(p, len, "UNBLOCKED client unblocked") &&

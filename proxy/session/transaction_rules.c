@@ -65,6 +65,7 @@ static bool is_own_of_one(enum command_local l)
     case LOCAL_AUTH:
     case LOCAL_HELLO:
     case LOCAL_CLIENT_REPLY:
+    case LOCAL_CLIENT_NO_TOUCH:
     case LOCAL_SUBSCRIBE:
     case LOCAL_PSUBSCRIBE:
     case LOCAL_SSUBSCRIBE:
@@ -111,10 +112,10 @@ static enum transaction_fate fate_of_local(const struct client *c, const struct 
         return fate_of_publish(c);
     if (l == LOCAL_WAIT) /* there it does not wait, and counts what the connection has written */
         return TX_SENT;
+    if (!local_is_offered(c, l))
+        return TX_UNSUPPORTED;
     if (is_always_own(l))
         return TX_OWN;
-    if (l == LOCAL_CLIENT_NOT_OFFERED)
-        return TX_UNSUPPORTED;
     if (l == LOCAL_SELECT) {
         if (c->up->single)
             return TX_SELECT;
@@ -163,6 +164,8 @@ enum transaction_fate transaction_fate(const struct client *c, const struct comm
         return c->up->single ? TX_SENT : TX_IMPOSSIBLE;
     case ROUTE_UNSUPPORTED:
         return c->up->single && single_forwards(cmd) ? TX_SENT : TX_UNSUPPORTED;
+    case ROUTE_BLOCKING: /* there it does not wait */
+        return learnt_leaves_traces(cmd) ? TX_IMPOSSIBLE : TX_SENT;
     default:
         return TX_SENT;
     }

@@ -364,3 +364,25 @@ const char *upstream_version(const struct upstream *u)
     }
     return lowest;
 }
+
+const char *upstream_valkey(const struct upstream *u)
+{
+    const char *lowest = NULL;
+
+    for (const struct list_node *at = u->nodes.next; at != &u->nodes; at = at->next) {
+        const struct node *n = CONTAINER_OF(at, const struct node, link);
+
+        if (n->version[0] == '\0')
+            continue;
+        if (n->valkey[0] == '\0')
+            return NULL;
+        if (lowest == NULL || version_number(n->valkey) < version_number(lowest))
+            lowest = n->valkey;
+    }
+    return lowest;
+}
+
+bool upstream_is_from(const struct upstream *u, const char *version)
+{
+    return version_number(upstream_version(u)) >= version_number(version);
+}

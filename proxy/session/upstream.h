@@ -26,7 +26,8 @@ struct upstream {
     uint16_t base_profile[2]; /* RESP2 and RESP3 with the configured credentials */
     bool guests_vary;         /* not everybody is let in without AUTH, or not always */
     bool guests_refused;      /* not now, as far as is known ... */
-    uint64_t guests_ms;       /* ... since then */
+    uint64_t guests_us;       /* ... since then (clock_us) */
+    uint64_t guests_doubt_us; /* a command that may have changed that came by then */
     struct node **numbered;   /* by node.number; the first is NULL, for slots nobody claims */
     uint32_t number_count;
     uint16_t route[SLOT_COUNT];       /* numbers, and not pointers: it stays in the near caches */
@@ -79,6 +80,10 @@ struct node *upstream_any_master(const struct upstream *u, uint64_t seed);
  * false. (From the first map on a connection is opened for it, without waiting for a client's
  * need.) */
 const char *upstream_version(const struct upstream *u);
+/* The same of their valkey_version; NULL: they are not all Valkey. */
+const char *upstream_valkey(const struct upstream *u);
+/* True when all of them are that version or a later one ("7.2.0"; Valkey says 7.2.4). */
+bool upstream_is_from(const struct upstream *u, const char *version);
 
 /* Timeouts of its connections; closes nodes that are no longer named. */
 void upstream_tick(struct upstream *u, uint64_t now_ms);

@@ -13,7 +13,7 @@ environment and prints one line an operation:
     KW_MODE     plain | cluster | sentinel: which kind of client it shall be
     KW_HOST, KW_PORT    the proxy, the only address it is given
     KW_PREFIX   its keys begin with that (and no other program's do)
-    KW_BEHIND   server | cluster: what is behind the proxy
+    KW_BEHIND   server | cluster: what is behind the proxy; server also for a watched master
     KW_LATER    operations that this proxy does not support yet, separated by commas
 
 Every operation of a library must be told of exactly once: what is not told of has failed.
@@ -30,7 +30,7 @@ CACHE = os.path.join(ROOT, "build", "clients")
 sys.path.insert(0, os.path.join(ROOT, "tests", "integration"))
 from harness.proxy import Proxy  # noqa: E402
 from harness.resp import Error  # noqa: E402
-from harness.servers import Cluster, Server, die_with_parent  # noqa: E402
+from harness.servers import Cluster, Server, Watched, die_with_parent  # noqa: E402
 
 LIMIT_S = 90
 
@@ -57,6 +57,7 @@ MODES = {
     "cluster": ("pretender", "cluster", "a cluster client, a cluster behind the proxy"),
     "cluster2": ("cluster", "cluster", "the same, and the proxy does not pretend to be a cluster"),
     "sentinel": ("cluster", "sentinel", "a Sentinel client, a cluster behind the proxy"),
+    "watched": ("watched", "plain", "one server's client, a Sentinel set behind the proxy"),
     "tagged": ("cluster", "plain", "a framework whose keys share a hash tag, a cluster behind"),
 }
 
@@ -223,14 +224,14 @@ QUICK = ("hiredis (C)", "redis-py", "redis-rb", "phpredis", "Redis.pm (Perl)")
 # What they need before there is anything to run.
 BLOCKS = ("MULTI", "WATCH", "blocking commands")
 FRAMEWORKS = [
-    Library("Celery", "frameworks/celery_tasks.py", "server tagged",
+    Library("Celery", "frameworks/celery_tasks.py", "server watched tagged",
             python("celery", "python3-celery"), "task group chain chord failure retry countdown "
             "inspect".split(), BLOCKS),
-    Library("rq", "frameworks/rq_jobs.py", "server", python("rq", "python3-rq"),
+    Library("rq", "frameworks/rq_jobs.py", "server watched", python("rq", "python3-rq"),
             "results depends failed scheduled workers".split(), BLOCKS),
-    Library("Sidekiq", "frameworks/sidekiq_jobs.rb", "server", ruby("sidekiq", "ruby-sidekiq"),
+    Library("Sidekiq", "frameworks/sidekiq_jobs.rb", "server watched", ruby("sidekiq", "ruby-sidekiq"),
             "perform_async push_bulk perform_in retry_set stats process_set".split(), BLOCKS),
-    Library("BullMQ", "frameworks/bullmq_jobs.js", "server tagged", node("bullmq"),
+    Library("BullMQ", "frameworks/bullmq_jobs.js", "server watched tagged", node("bullmq"),
             "add add_bulk delayed priority retry failed progress_events flow counts".split(),
             BLOCKS),
 ]
@@ -239,26 +240,32 @@ FRAMEWORKS = [
 # -- the servers -----------------------------------------------------------------------------------
 
 class Servers:
-    """One cluster and one plain server; three proxies: in front of the cluster as one server and
-    as a cluster, and in front of the server."""
+    """What stands behind the proxies that the modes need, and these: in front of a cluster as one
+    server and as a cluster, of a plain server, and of a master that Sentinels watch."""
 
-    def __init__(self, frameworks=False):
+    def __init__(self, modes):
         self.parts = []
         self.proxies = {}
+        wanted = {MODES[m][0] for m in modes}
         try:
-            self.cluster = self._add(Cluster(replicas=0, node_timeout=15000).start())
-            self.server = self._add(Server().start())
-            for name, seeds, args in (("cluster", self.cluster.seeds(3), []),
-                                      ("pretender", self.cluster.seeds(3),
-                                       ["--pretend", "cluster"]),
-                                      ("server", [], ["--server", self.server.addr])):
-                self.proxies[name] = self._add(Proxy(seeds, args).start().wait_routes())
+            if wanted & {"cluster", "pretender"}:
+                seeds = self._add(Cluster(replicas=0, node_timeout=15000).start()).seeds(3)
+                self._proxy("cluster", seeds)
+                self._proxy("pretender", seeds, "--pretend", "cluster")
+            if "server" in wanted:
+                self._proxy("server", [], "--server", self._add(Server().start()).addr)
+            if "watched" in wanted:
+                sentinels = self._add(Watched(replicas=1).start()).seeds()
+                self._proxy("watched", [], "--sentinel", "mymaster@" + sentinels)
         except BaseException:
             try:
                 self.stop()
             except AssertionError:
                 pass
             raise
+
+    def _proxy(self, name, seeds, *args):
+        self.proxies[name] = self._add(Proxy(seeds, args).start().wait_routes())
 
     def _add(self, part):
         self.parts.append(part)
@@ -350,7 +357,7 @@ class Started:
         env = dict(os.environ, KW_MODE=kind, KW_HOST="127.0.0.1",
                    KW_PREFIX="%s-%s" % (re.sub(r"\W+", "", library.name.lower()), mode),
                    KW_PORT=str(servers.proxies[proxy_name].port), KW_LATER=",".join(later),
-                   KW_BEHIND="server" if proxy_name == "server" else "cluster")
+                   KW_BEHIND="server" if proxy_name in ("server", "watched") else "cluster")
         self.proc = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                      stderr=subprocess.STDOUT, text=True, errors="replace", env=env,
                                      start_new_session=True, preexec_fn=die_with_parent)

@@ -18,7 +18,7 @@ def main():
     wanted = [lib for lib in matrix.LIBRARIES + matrix.FRAMEWORKS if re.search(
         args.only, lib.name, re.I)]
     modes = [args.mode] if args.mode else list(matrix.MODES)
-    servers = matrix.Servers()
+    servers = matrix.Servers(m for m in modes if any(m in lib.modes for lib in wanted))
     try:
         for library in wanted:
             cells = {}

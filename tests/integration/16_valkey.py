@@ -9,8 +9,8 @@ import command_table
 from harness import servers
 from harness.case import Case, Load, Setup
 from harness.module import module
-from harness.proxy import BINARY, STANDIN, grace
-from harness.resp import OK, Map
+from harness.proxy import BINARY, STANDIN, Proxy, grace
+from harness.resp import OK, Map, encode
 from harness.servers import SLOTS, key_slot, tag_of_slot, wait_until
 
 PROGRAM = "valkey-server"
@@ -104,6 +104,46 @@ class Behind(Case):
                 self.expect(c, ["EVALSHA", digest, "1", "{%s}n" % tag], 1)
             self.expect_error(c, "EVALSHA %s 0" % ("f" * 40), "NOSCRIPT No matching script.")
 
+    def test_hello_says_so(self):
+        """A library that looks who it talks to finds what it would find without the proxy."""
+        fields = [b"server", b"version", b"proto", b"mode", b"role"]
+        for protocol in (2, 3):
+            with setup.proxy.conn(protocol=protocol) as p, \
+                    setup.oracle.conn(protocol=protocol) as o:
+                said = [c.cmd("HELLO") for c in (p, o)]
+                if protocol == 2:
+                    said = [list(zip(x[::2], x[1::2])) for x in said]
+                got, want = map(dict, said)
+                self.assertEqual([want[f] for f in fields], [got[f] for f in fields])
+
+    def test_client_no_touch_and_capa(self):
+        lines = ["CLIENT NO-TOUCH", "CLIENT NO-TOUCH x", "CLIENT NO-TOUCH ON", "CLIENT NO-TOUCH off",
+                 "CLIENT NO-TOUCH off x", "CLIENT CAPA", "CLIENT CAPA redirect", "CLIENT CAPA x y"]
+        with setup.proxy.conn() as p, setup.oracle.conn() as o, setup.proxy.conn() as other:
+            for line in lines:
+                self.matches_oracle(p, o, line)
+            self.expect(p, "SET {idle}k v", OK)
+            idle = lambda: other.cmd("OBJECT", "IDLETIME", "{idle}k")
+            wait_until("the key is idle", lambda: idle() >= 2, grace(5))
+            got = p.pipeline(["CLIENT NO-TOUCH ON", "GET {idle}k", "HELLO 3", "GET {idle}k", "MULTI",
+                              "GET {idle}k", "EXEC"])
+            self.assertEqual([b"v", b"v", [b"v"]], [got[1], got[3], got[6]])
+            self.assertIn(b" flags=T ", p.cmd("CLIENT", "INFO"))
+            self.assertGreaterEqual(idle(), 2)
+            for line in ("CLIENT NO-TOUCH OFF", "RESET"):
+                p.pipeline(["CLIENT NO-TOUCH ON", line])
+                self.assertIn(b" flags=N ", p.cmd("CLIENT", "INFO"))
+            self.expect(p, "GET {idle}k", b"v")
+            self.assertLess(idle(), 2)
+
+    def test_in_front_of_one(self):
+        digest = hashlib.sha1(b"return 7").hexdigest()
+        with Proxy([], ["--server", setup.oracle.addr]).start() as proxy, proxy.conn() as p, \
+                setup.oracle.conn() as o:
+            self.expect(p, ["SCRIPT", "LOAD", "return 7"], digest.encode())
+            self.matches_oracle(p, o, "SCRIPT SHOW %s" % digest)
+            self.matches_oracle(p, o, "SCRIPT SHOW %s" % ("f" * 40))
+
     def test_learnt_commands(self):
         with setup.proxy.conn() as c:
             for slot in (1, SLOTS // 2, SLOTS - 2):
@@ -111,7 +151,15 @@ class Behind(Case):
                 self.expect(c, "kw.put %s v" % key, OK)
                 self.expect(c, "kw.from by FROM %s" % key, [key.encode()])
                 self.expect(c, "kw.count %s 1 %s" % (key, key), [key.encode()])
-            self.expect_error(c, "kw.block", "ERR KEYWAY 'kw.block' cannot be used: ...")
+            self.expect_error(c, "kw.channel", "ERR KEYWAY 'kw.channel' cannot be used: ...")
+            self.expect(c, "kw.take {x}nothing 20", None)
+            with setup.proxy.conn() as other:
+                c.send(encode("kw.take", "{x}waited", 0))
+                wait_until("it waits", lambda: any(
+                    m.info("clients")["blocked_clients"] == "1" for m in setup.cluster.masters()),
+                    grace(10))
+                self.expect(other, "RPUSH {x}waited v", 1)
+                self.assertEqual(b"{x}waited", c.read())
 
     def test_publish_and_subscribe(self):
         with setup.proxy.conn() as a, setup.proxy.conn(protocol=3) as b, setup.proxy.conn() as p:

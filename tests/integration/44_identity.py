@@ -471,6 +471,84 @@ class Guests(IdentityCase):
         self.expect(other, "GET k", b"v")
 
 
+    REQUIRE = (["CONFIG", "SET", "requirepass", "pw"], ["ACL", "SETUSER", "default", "resetpass", ">pw"],
+               ["ACL", "SETUSER", "default", "off"])
+    RELEASE = ["ACL", "SETUSER", "default", "on", "nopass"]
+
+    def test_a_password_that_nobody_told_the_proxy_of(self):
+        """Set at the server while connections stand, as an operator does it. Newcomers are told to AUTH
+        within topology.refresh and a second; nobody gets the rights of those who were in before."""
+        s = Server().start()
+        self.addCleanup(s.stop)
+        with Proxy([], ["--server", s.addr], workers=2,
+                   config="topology: {refresh: 200ms}\n").start() as p, s.conn() as admin:
+            old = [self.conn(proxy=p) for _ in range(4)]  # of both workers
+            for c in old:
+                self.expect(c, "SET k v", OK)
+            self.expect(admin, self.REQUIRE[1], OK)
+            self.eventually("newcomers are refused", lambda: self.newcomers(p) == {NOAUTH.encode()})
+            c = self.conn(proxy=p)
+            for word in ("GET k", "SUBSCRIBE ch", "CLIENT LIST", "MULTI", "BLPOP l 1"):
+                self.expect_error(c, word, NOAUTH)
+            self.expect(c, "AUTH pw", OK)
+            self.expect(c, "GET k", b"v")
+            self.expect(admin, self.RELEASE, OK)
+            self.eventually("they are let in", lambda: self.newcomers(p) == {b"v"})
+            self.expect(old[0], "GET k", b"v")
+
+    def test_a_password_set_through_the_proxy(self):
+        """At once, for all workers; who was there before stays, as at a server, or has to AUTH too."""
+        s = Server().start()
+        self.addCleanup(s.stop)
+        with Proxy([], ["--server", s.addr], workers=2,
+                   config="admin_commands: true\ntopology: {refresh: 1h}\n").start() as p:
+            admin = self.conn(proxy=p)
+            self.expect(admin, "ACL SETUSER root on >secret allcommands allkeys", OK)
+            self.expect(admin, "AUTH root secret", OK)
+            self.expect(admin, "SET k v", OK)
+            for line in self.REQUIRE:
+                self.assertEqual({b"v"}, self.newcomers(p))
+                self.expect(admin, line, OK)
+                self.assertEqual({NOAUTH.encode()}, self.newcomers(p))
+                self.expect(admin, self.RELEASE, OK)
+                self.assertEqual({b"v"}, self.newcomers(p))
+
+    def newcomers(self, p):
+        """What eight of them are told, on all workers."""
+        conns = [p.conn() for _ in range(8)]
+        try:
+            return {bytes(c.cmd("GET", "k")) for c in conns}
+        finally:
+            for c in conns:
+                c.close()
+
+    def test_a_user_deleted_behind_the_proxys_back(self):
+        """A server ends its connections: its clients are then nobody, and not somebody else."""
+        s = Server().start()
+        self.addCleanup(s.stop)
+        with Proxy([], ["--server", s.addr]).start() as p, s.conn() as admin:
+            self.expect(admin, "ACL SETUSER ann on >pw allcommands ~a:*", OK)
+            self.expect(admin, "SET b:1 hidden", OK)
+            ann, waits, guest = self.conn(proxy=p), self.conn(proxy=p), self.conn(proxy=p)
+            for c in (ann, waits):
+                self.expect(c, "AUTH ann pw", OK)
+                self.expect(c, "SET a:1 x", OK)
+            self.expect(guest, "GET b:1", b"hidden")
+            waits.send(encode("BLPOP", "a:list", "0"))
+            self.eventually("it waits", lambda: b"blocked_clients:1" in admin.cmd("INFO", "clients"))
+            self.expect(admin, "ACL DELUSER ann", 1)
+            got = waits.read()
+            self.assertTrue(isinstance(got, Error) and got.split()[0] in (b"UNKNOWN", b"WRONGPASS"), got)
+            for c in (ann, waits):
+                for line in ("GET a:1", "GET b:1", "BLPOP a:list 1", "MGET a:1 b:1"):
+                    self.expect_error(c, line, WRONGPASS)
+            self.expect(guest, "GET b:1", b"hidden")
+            # Another one of the same name and password has its own rights, and so have they.
+            self.expect(admin, "ACL SETUSER ann on >pw +get ~b:*", OK)
+            self.expect(ann, "GET b:1", b"hidden")
+            self.expect_error(ann, "SET a:1 y", "NOPERM ...")
+
+
 class Channels(IdentityCase):
     NOCHANNEL = "NOPERM this user has no permissions to access one of the channels used as arguments"
 

@@ -7,7 +7,7 @@ import unittest
 
 from harness.case import Case, Setup
 from harness.proxy import STANDIN, BINARY, Proxy
-from harness.resp import OK, PONG, Conn, Error, Map
+from harness.resp import OK, PONG, Conn, Error, Map, encode
 from harness.servers import (PROGRAM, Server, die_with_parent, free_port, key_slot, scratch,
                              tag_of_slot, wait_until)
 
@@ -301,3 +301,48 @@ class Sentinel(Case):
             self.assertEqual(b"master", m.cmd("ROLE")[0])
             self.expect(m, "SET sentinel:k v", OK)
             self.expect(m, "GET sentinel:k", b"v")
+
+
+class SentinelEvents(Case):
+    """What Sentinel clients listen to beside asking. The proxy's address never changes, so nothing is
+    ever told; but the dialogue is a Sentinel's, and the connection stays good."""
+    # Jedis, ioredis and go-redis; node-redis; Redisson; Lettuce.
+    CHANNELS = (["SUBSCRIBE", "+switch-master"], ["SUBSCRIBE", "+switch-master", "+replica-reconf-done"],
+                ["PSUBSCRIBE", "switch-master", "[-+]sdown", "+slave", "+sentinel", "[-+]odown",
+                 "+slave-reconf-done"],
+                ["SUBSCRIBE", "+slave", "+sdown", "-sdown", "+switch-master"], ["PSUBSCRIBE", "*"])
+
+    @classmethod
+    def setUpClass(cls):
+        cls.real = SentinelProcess()
+        cls.proxies = [setup.proxy]
+        for args in (["--server", cls.real.master.addr],
+                     ["--sentinel", "mymaster@127.0.0.1:%d" % cls.real.port]):
+            cls.proxies.append(Proxy([], args).start().wait_routes())
+
+    @classmethod
+    def tearDownClass(cls):
+        for p in cls.proxies[1:]:
+            p.stop()
+        cls.real.stop()
+
+    def dialogue(self, port, protocol, line):
+        leave = [line[0].replace("SUB", "UNSUB")]
+        got = []
+        with Conn(port, protocol=protocol) as c:
+            for argv in (line, ["PING"], leave + line[1:2], ["PING", "x"], leave + line[1:],
+                         ["PING", "the end"]):
+                c.send(encode(*argv))
+            while not got or b"the end" not in got[-1]:
+                got.append(c.read_raw())
+        return got
+
+    def test_the_dialogue_is_a_sentinels(self):
+        for protocol in (2, 3):
+            for line in self.CHANNELS:
+                # A real one may have something to tell just now.
+                want = [raw for raw in self.dialogue(self.real.port, protocol, line)
+                        if b"message\r\n" not in raw]
+                for proxy in self.proxies:
+                    with self.subTest(line=line, protocol=protocol, upstream=proxy.args):
+                        self.assertEqual(want, self.dialogue(proxy.port, protocol, line))

@@ -7,7 +7,7 @@ from harness.case import Case, Setup
 from harness.fake import PASS, FakeCluster
 from harness.module import module
 from harness.proxy import STANDIN, Proxy, grace
-from harness.resp import OK, Error, Simple, connect_when_up
+from harness.resp import OK, PONG, Error, Simple, connect_when_up, encode
 from harness.servers import Server, free_port, key_slot, tag_of_slot, wait_until
 
 LOAD = ["--loadmodule"]
@@ -143,8 +143,7 @@ class Told(Case):
 
 class Refused(Case):
     """What cannot ride a connection that clients share, or cannot be routed."""
-    SAYS = {"kw.block": "it blocks its connection", "kw.channel": "it is about channels",
-            "kw.alone": "the servers mark it as one for a connection of its own",
+    SAYS = {"kw.channel": "it is about channels", "kw.login": "it is about its connection",
             "kw.hidden": "the servers do not tell where its keys are",
             "kw.part": "the servers do not tell where its keys are"}
 
@@ -171,7 +170,7 @@ class Refused(Case):
             for line in ("kw.hidden x a", "kw.part a b", "kw.range a b c", "kw.from x from a b",
                          "kw.any", "kw.group get a b"):
                 self.matches_oracle(c, o, line)
-            for name in ("kw.block", "kw.channel", "kw.alone"):
+            for name in ("kw.channel", "kw.login"):
                 self.expect_error(c, name, "ERR KEYWAY '%s' cannot be used: %s" % (
                     name, self.SAYS[name]))
 
@@ -189,6 +188,150 @@ class Refused(Case):
                         self.expect_error(c, "kw.any x", "ERR unknown command 'kw.any', with args "
                                                          "beginning with: 'x' ")
                     self.assertEqual(on, b"name=keyway-commands" in own.cmd("CLIENT", "LIST"))
+
+
+class Waiting(Case):
+    """Commands marked blocking, on connections of their own."""
+
+    def blocked(self, servers=None):
+        return sum(int(n.info("clients")["blocked_clients"])
+                   for n in servers or setup.cluster.nodes)
+
+    def waits(self, conn, *command, servers=None):
+        before = self.blocked(servers)
+        conn.send(encode(*command))
+        wait_until("it waits", lambda: self.blocked(servers) == before + 1, grace(10))
+        return conn
+
+    def test_served_and_out_of_time(self):
+        for protocol in (2, 3):
+            with setup.proxy.conn(protocol=protocol) as c, setup.proxy.conn() as other, \
+                    setup.oracle.conn(protocol=protocol) as o:
+                for slot in (1, 8000, 16000):
+                    key = "{%s}take" % tag_of_slot(slot)
+                    self.waits(c, "kw.take", key, 0)
+                    self.expect(other, "kw.any", 1)  # nobody is held up
+                    self.expect(other, "RPUSH %s v" % key, 1)
+                    self.assertEqual(key.encode(), c.read())
+                    self.expect(other, "EXISTS %s" % key, 0)
+                    self.expect(other, "RPUSH %s v" % key, 1)
+                    self.expect(c, "kw.take %s 0" % key, key.encode())  # at once
+                for line in ("kw.take no 1", "kw.sleep 1", "kw.take", "kw.take k x", "kw.sleep x",
+                             "kw.sleep"):
+                    self.matches_oracle(c, o, line)
+                self.expect(c, "PING", PONG)
+
+    def test_pipelined(self):
+        with setup.proxy.conn() as c:
+            self.assertEqual([1, b"{p}l", None, 0, OK, 1, b"{p}l", PONG], c.pipeline(
+                ["RPUSH {p}l v", "kw.take {p}l 0", "kw.sleep 1", "EXISTS {p}l", "SET {p}k v",
+                 "RPUSH {p}l v", "kw.take {p}l 0", "PING"]))
+
+    def test_inside_multi_it_does_not_wait(self):
+        """A module is told so and refuses; what needs a connection of its own cannot be there."""
+        block = ["MULTI", "SET {k}a 1", "kw.take {k}no 0", "kw.range {k}a", "EXEC"]
+        with setup.proxy.conn() as c, setup.oracle.conn() as o:
+            self.assertEqual(o.pipeline(block), c.pipeline(block))
+            got = c.pipeline(["MULTI", "kw.alone", "EXEC"])
+            self.assertEqual(b"ERR KEYWAY KW.ALONE is not possible inside MULTI", bytes(got[1]))
+            self.assertTrue(got[2].startswith(b"EXECABORT"), got)
+
+    def test_its_client_leaves(self):
+        with setup.proxy.conn() as other:
+            for end in ("close", "reset"):
+                c = self.waits(setup.proxy.conn(), "kw.take", "left", 0)
+                getattr(c, end)()
+                wait_until("nobody waits", lambda: self.blocked() == 0, grace(10))
+                self.expect(other, "RPUSH left v", 1)
+                self.expect(other, "DEL left", 1)
+
+    def test_client_unblock(self):
+        with setup.proxy.conn() as c, setup.proxy.conn() as other:
+            me = c.cmd("CLIENT", "ID")
+            for command in (["kw.take", "unblocked", 0], ["kw.sleep", 1000000]):
+                for how, want in (([], None), (["TIMEOUT"], None),
+                                  (["ERROR"], Error(b"UNBLOCKED client unblocked via CLIENT UNBLOCK"))):
+                    self.waits(c, *command)
+                    self.expect(other, ["CLIENT", "UNBLOCK", str(me)] + how, 1)
+                    self.assertEqual(want, c.read())
+            self.expect(other, "CLIENT UNBLOCK %d" % me, 0)
+            self.expect(c, "PING", PONG)
+
+    def test_connections_are_used_again(self):
+        """But not those of commands that may leave something behind."""
+        def opened():
+            return sum(int(n.info("stats")["total_connections_received"])
+                       for n in setup.cluster.nodes)
+        with setup.proxy.conn() as c:
+            def used(times):
+                for _ in range(times):
+                    self.assertEqual([1, b"{u}l"], c.pipeline(["RPUSH {u}l v", "kw.take {u}l 0"]))
+                return opened()
+            before = used(1)
+            after = used(50)
+            # The observers open one a node and question.
+            self.assertLessEqual(after - before, len(setup.cluster.nodes) + 4)
+            numbers = {c.cmd("kw.alone", i) for i in range(5)}
+            self.assertEqual(5, len(numbers))
+            gone = lambda: not any(b" cmd=kw.alone" in n.cmd("CLIENT", "LIST")
+                                   for n in setup.cluster.nodes)
+            wait_until("they are closed", gone, grace(5))
+
+    def test_its_connection_is_lost(self):
+        """A write may have run; a read waits anew."""
+        own = Server(args=LOAD + [module()]).start()
+        self.addCleanup(own.stop)
+
+        def kill():
+            rows = own.cmd("CLIENT", "LIST").decode().splitlines()
+            ids = [r.split()[0][3:] for r in rows if " flags=b" in r]
+            self.assertEqual(1, len(ids), rows)
+            own.ok("CLIENT", "KILL", "ID", ids[0])
+
+        with Proxy([], ["--server", own.addr]).wait_start() as p, p.conn() as c:
+            knows(p, "kw.any")
+            self.waits(c, "kw.take", "lost", 0, servers=[own])
+            kill()
+            got = c.read()
+            self.assertTrue(isinstance(got, Error) and got.startswith(b"UNKNOWN "), got)
+            calls = own.command_calls("kw.sleep")
+            self.waits(c, "kw.sleep", grace(1) * 1000, servers=[own])
+            kill()
+            self.assertIsNone(c.read())
+            self.assertEqual(calls + 2, own.command_calls("kw.sleep"))
+            # Without a server: what it says at the end of its time nobody knows but the module.
+            me = c.cmd("CLIENT", "ID")
+            own.kill()
+            c.send(encode("kw.take", "lost", 0))
+            with p.conn() as other:
+                wait_until("it is held", lambda: b"keyway_held:1\r" in other.cmd("INFO", "keyway"),
+                           grace(5))
+                self.expect(other, "CLIENT UNBLOCK %d" % me, 0)
+                self.expect(other, "CLIENT UNBLOCK %d ERROR" % me, 1)
+            self.assertEqual(b"UNBLOCKED client unblocked via CLIENT UNBLOCK", bytes(c.read()))
+
+    def test_its_server_is_demoted(self):
+        """The server's word reaches the client: what the module did until then is not known."""
+        first, own = (Server(args=LOAD + [module()]).start() for _ in range(2))
+        self.addCleanup(first.stop)
+        self.addCleanup(own.stop)
+        with Proxy([], ["--server", own.addr]).wait_start() as p, p.conn() as c:
+            knows(p, "kw.any")
+            self.waits(c, "kw.take", "demoted", 0, servers=[own])
+            own.ok("REPLICAOF", "127.0.0.1", first.port)
+            got = c.read()
+            self.assertTrue(isinstance(got, Error) and got.startswith(b"UNBLOCKED force"), got)
+
+    def test_its_slot_moves(self):
+        slot = key_slot("{moves}")
+        source = setup.cluster.owner(slot)
+        target = next(m for m in setup.cluster.masters() if m is not source)
+        with setup.proxy.conn() as c, setup.proxy.conn() as other:
+            self.waits(c, "kw.take", "{moves}l", 0)
+            setup.cluster.move_slot(slot, source, target)
+            wait_until("it waits at the new owner", lambda: self.blocked([target]) == 1, grace(10))
+            self.expect(other, "RPUSH {moves}l v", 1)
+            self.assertEqual(b"{moves}l", c.read())
 
 
 class Changes(Case):
@@ -374,8 +517,7 @@ class Scripted(Case):
 
     def test_refused(self):
         with fake_proxy.conn() as c:
-            for line, why in (("newselect 1", "the servers mark it as one for a connection of its "
-                                              "own"),
+            for line, why in (("newselect 1", "it is about its connection"),
                               ("neweverywhere", "it works on keys that it does not name")):
                 self.expect_error(c, line, "ERR KEYWAY '%s' cannot be used: %s" % (
                     line.split()[0], why))

@@ -331,8 +331,9 @@ class Connections(WaitCase):
         in_threads(50, client)
         before = connections()
         in_threads(50, client)
-        # Looking costs one for each server; how many wait at the same time varies a little.
-        self.assertLess(connections() - before, 60)
+        # Looking costs one for each server; how many wait at the same time varies with what else
+        # the machine does.
+        self.assertLess(connections() - before, scaled(5000) // 25)
 
     def test_max_leased(self):
         config = "workers: 1\nbackend:\n  max_leased: 3\n"

@@ -144,9 +144,12 @@ class Planned(SentinelCase):
 
 
     def test_who_waits_at_the_old_master(self):
-        """A blocked client waits at the new one in the end; what was watched there is a conflict."""
-        with proxy.conn(timeout=grace(30)) as c, proxy.conn() as w, proxy.conn() as other:
+        """A blocked client waits at the new one in the end; what was watched there is a conflict. Who
+        takes the proxy for a Sentinel hears of nothing, because its address has not changed."""
+        with proxy.conn(timeout=grace(30)) as c, proxy.conn() as w, proxy.conn() as other, \
+                proxy.conn() as client:
             old = watched.master()
+            self.expect(client, "SUBSCRIBE +switch-master", [b"subscribe", b"+switch-master", 1])
             c.send(encode("BLPOP", "queue", "0"))
             wait_until("it waits", lambda: old.info("clients")["blocked_clients"] == "1", grace(5))
             self.expect(w, "WATCH k", OK)
@@ -156,6 +159,9 @@ class Planned(SentinelCase):
             self.expect(other, "EXISTS k", 0)
             self.expect(other, "RPUSH queue x", 1)
             self.assertEqual([b"queue", b"x"], c.read())
+            wait_until("it still listens", lambda: other.cmd("PUBLISH", "+switch-master", "mine") == 1,
+                       grace(10))
+            self.assertEqual([b"message", b"+switch-master", b"mine"], client.read())
 
     def test_aborted_failover(self):
         """The replica that is named never becomes master: requests wait, and then go where they

@@ -5,6 +5,7 @@ The same file is the application that the worker imports and the program that us
 import os
 import subprocess
 import sys
+import tempfile
 import time
 
 import celery
@@ -76,10 +77,11 @@ def ping():  # broadcast to all workers, by publish and subscribe
 
 def main():
     print("version", celery.__version__.split()[0])
+    words = tempfile.TemporaryFile("w+", errors="replace")  # not in the midst of our own lines
     worker = subprocess.Popen(
         [sys.executable, "-B", "-m", "celery", "-A", "celery_tasks", "worker", "--pool", "threads",
          "--concurrency", "2", "--loglevel", "ERROR"],
-        cwd=os.path.dirname(os.path.abspath(__file__)), stdout=sys.stdout, stderr=subprocess.STDOUT)
+        cwd=os.path.dirname(os.path.abspath(__file__)), stdout=words, stderr=subprocess.STDOUT)
     try:
         op("task", lambda: same(5, add.delay(2, 3).get(WAIT)))
         op("group", lambda: same([2 * i for i in range(20)], group(
@@ -98,6 +100,9 @@ def main():
     finally:
         worker.terminate()
         worker.wait(20)
+        words.seek(0)
+        for line in words:
+            print("worker:", line.rstrip())
     print("done")
 
 

@@ -17,7 +17,7 @@ function connect() {
     if (mode === 'cluster')
         return kept(new Redis.Cluster([{ host, port }]));
     if (mode === 'sentinel')
-        return kept(new Redis({ sentinels: [{ host, port }], name: 'mymaster' }));
+        return kept(new Redis({ sentinels: [{ host, port }], name: 'mymaster', failoverDetector: true }));
     return oneServer();
 }
 const k = (name) => `${prefix}:${name}`;

@@ -13,6 +13,7 @@ struct ctx;
 struct string;
 struct key;
 struct command;
+struct blocked;
 
 typedef int handler(struct ctx *ctx, struct string **argv, int argc);
 
@@ -40,6 +41,13 @@ static int (*string_to_integer)(const struct string *s, long long *out);
 static int (*replicate)(struct ctx *ctx);
 static int (*keys_asked)(struct ctx *ctx);
 static void (*key_at)(struct ctx *ctx, int position);
+static struct blocked *(*block)(struct ctx *ctx, handler *reply, handler *timeout,
+                                void (*release)(struct ctx *, void *), long long ms);
+static struct blocked *(*block_on_keys)(struct ctx *ctx, handler *reply, handler *timeout,
+                                        void (*release)(struct ctx *, void *), long long ms,
+                                        struct string **keys, int count, void *data);
+static int (*delete_key)(struct key *k);
+static unsigned long long (*client_id)(struct ctx *ctx);
 
 enum {
     READ = 1,
@@ -231,6 +239,64 @@ static int says(struct ctx *ctx, struct string **argv, int argc)
     return argc == 3 ? reply_error(ctx, text_of(argv[1], &n)) : wrong_arity(ctx);
 }
 
+static int nothing_came(struct ctx *ctx, struct string **argv, int argc)
+{
+    (void)argv;
+    (void)argc;
+    return reply_null(ctx);
+}
+
+/* Its key is there: takes it away and replies its name. Not there after all: waits on. */
+static int taken(struct ctx *ctx, struct string **argv, int argc)
+{
+    struct key *k = open_key(ctx, argv[1], READ | WRITE);
+    int there = k != NULL && key_type(k) != 0;
+
+    (void)argc;
+    if (there) {
+        delete_key(k);
+        reply_string(ctx, argv[1]);
+    }
+    if (k != NULL)
+        close_key(k);
+    return there ? 0 : 1;
+}
+
+/* kw.take KEY MS: waits until a list, or another key that one can wait for, is there. */
+static int take(struct ctx *ctx, struct string **argv, int argc)
+{
+    long long ms;
+
+    if (argc != 3)
+        return wrong_arity(ctx);
+    if (string_to_integer(argv[2], &ms) != 0 || ms < 0)
+        return reply_error(ctx, "ERR a bad time");
+    if (taken(ctx, argv, argc) != 0)
+        block_on_keys(ctx, taken, nothing_came, NULL, ms, &argv[1], 1, NULL);
+    return 0;
+}
+
+/* kw.sleep MS */
+static int sleep_ms(struct ctx *ctx, struct string **argv, int argc)
+{
+    long long ms;
+
+    if (argc != 2)
+        return wrong_arity(ctx);
+    if (string_to_integer(argv[1], &ms) != 0 || ms < 0)
+        return reply_error(ctx, "ERR a bad time");
+    block(ctx, nothing_came, nothing_came, NULL, ms);
+    return 0;
+}
+
+/* kw.alone [TEXT ...]: the number of the connection that it came on. */
+static int alone(struct ctx *ctx, struct string **argv, int argc)
+{
+    (void)argv;
+    (void)argc;
+    return reply_integer(ctx, (long long)client_id(ctx));
+}
+
 /* --- loading --- */
 
 static int describe(struct ctx *ctx, const char *name, int arity, struct spec *specs)
@@ -302,9 +368,11 @@ static int create_all(struct ctx *ctx)
         {"kw.any", any, "readonly fast", 0, 0, 0},
         {"kw.hidden", hidden, "readonly getkeys-api", 0, 0, 0},
         {"kw.says", says, "readonly", 2, 2, 1},
-        {"kw.block", any, "blocking", 0, 0, 0},
+        {"kw.take", take, "write deny-script blocking", 1, 1, 1},
+        {"kw.sleep", sleep_ms, "readonly blocking", 0, 0, 0},
         {"kw.channel", any, "pubsub", 0, 0, 0},
-        {"kw.alone", any, "deny-script", 0, 0, 0},
+        {"kw.alone", alone, "readonly deny-script", 0, 0, 0},
+        {"kw.login", any, "deny-script no-auth", 0, 0, 0},
         {"kw.admin", any, "admin", 0, 0, 0},
         {"kw.group", NULL, "", 0, 0, 0},
     };
@@ -349,6 +417,10 @@ int RedisModule_OnLoad(struct ctx *ctx, struct string **argv, int argc)
         {"ReplicateVerbatim", &replicate},
         {"IsKeysPositionRequest", &keys_asked},
         {"KeyAtPos", &key_at},
+        {"BlockClient", &block},
+        {"BlockClientOnKeys", &block_on_keys},
+        {"DeleteKey", &delete_key},
+        {"GetClientId", &client_id},
     };
     char name[64] = "RedisModule_";
 

@@ -208,6 +208,18 @@ static void test_merge(void)
     CU_ASSERT_PTR_NULL(both->refused);
     CU_ASSERT_PTR_EQUAL(learnt_merge(p, rb, ra), both);
     CU_ASSERT_PTR_EQUAL(learnt_merge(p, ra, ra), ra);
+    b.row.flags |= CMD_BLOCKING;
+    b.row.route = ROUTE_BLOCKING; /* for one of them it waits, so for both */
+    rb = learnt_intern(p, &b);
+    both = learnt_merge(p, ra, rb);
+    CU_ASSERT_EQUAL(both->row.route, ROUTE_BLOCKING);
+    CU_ASSERT_EQUAL(both->row.flags, CMD_WRITE | CMD_BLOCKING);
+    CU_ASSERT_PTR_NULL(both->refused);
+    CU_ASSERT_PTR_EQUAL(learnt_merge(p, rb, ra), both);
+    b.row.route = ROUTE_CONTAINER;
+    both = learnt_merge(p, ra, learnt_intern(p, &b));
+    CU_ASSERT_EQUAL(both->row.route, ROUTE_UNSUPPORTED);
+    b.row.route = ROUTE_KEYS;
     b.spec[0].at = 1;
     b.spec_count = 1;
     both = learnt_merge(p, ra, learnt_intern(p, &b));

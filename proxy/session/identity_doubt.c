@@ -1,0 +1,56 @@
+/*
+ * identity_doubt.c - commands about users that pass through the proxy: from then on guests are
+ * asked for anew, by all workers, though no password was ever configured.
+ */
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "session/identity.h"
+
+static void collect(struct gather *g, struct session_env *env)
+{
+    const size_t *upstream = (const size_t *)g->data;
+    struct upstream *u = env->upstreams[*upstream];
+
+    identity_guest_refused(u);
+    u->guests_doubt_us = clock_us();
+}
+
+static void finish(struct gather *g, struct session_env *env)
+{
+    (void)env;
+    gather_free(g);
+}
+
+static bool is_about_users(const struct command *cmd, const struct resp_request *r)
+{
+    static const char *const names[] = {"acl|setuser", "acl|deluser", "acl|load"};
+
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        if (strcmp(cmd->name, names[i]) == 0)
+            return true;
+    for (uint32_t i = 2; strcmp(cmd->name, "config|set") == 0 && i < r->argc; i += 2)
+        if (resp_arg_is(r, i, "requirepass"))
+            return true;
+    return false;
+}
+
+void identity_may_change(struct client *c, const struct command *cmd, const struct resp_request *r)
+{
+    struct session_env *env = c->env;
+    struct gather *g;
+    size_t *upstream;
+
+    if (!is_about_users(cmd, r))
+        return;
+    g = xcalloc(1, sizeof(*g));
+    upstream = xmalloc(sizeof(*upstream));
+    *upstream = c->up->index;
+    g->data = upstream;
+    g->collect = collect;
+    g->finish = finish;
+    collect(g, env);
+    if (env->worker_count > 1)
+        env->hooks->gather(env, g);
+    else
+        gather_free(g);
+}
