@@ -303,6 +303,28 @@ class Guarded(Case):
         for m in setup.cluster.masters():
             self.assertTrue(m.alive)
 
+    def test_debug_error(self):
+        """Any error can be ordered: it is given, in its place, and not acted on by the proxy."""
+        errors = ["ERR x", "LOADING fake message", "MOVED 1 127.0.0.1:1", "ASK 1 127.0.0.1:1", "READONLY",
+                  "TRYAGAIN", "CLUSTERDOWN x", "NOSCRIPT x", "", "a\r\nb", "a\0b", "x" * 5000]
+        lines = [line for e in errors for line in (("DEBUG", "ERROR", e), ("INCR", "dbg:err"))]
+        with admin.conn() as c, setup.oracle.conn() as o:
+            for conn in (c, o):
+                conn.cmd("DEL", "dbg:err")
+            self.assertEqual(o.pipeline(lines), c.pipeline(lines))
+            for line in ["DEBUG ERROR", "DEBUG ERROR a b"]:
+                self.matches_oracle(c, o, line)
+        with setup.proxy.conn() as c:
+            self.expect_error(c, "DEBUG ERROR x", "ERR KEYWAY admin_commands is false: the command was not sent to the servers")
+
+    def test_debug_error_is_a_right(self):
+        with admin.conn() as c:
+            self.expect(c, "ACL SETUSER bob on >pw ~* +@all -debug", OK)
+            with admin.conn() as bob:
+                self.expect(bob, "AUTH bob pw", OK)
+                self.assertIn(b"NOPERM", bob.cmd("DEBUG", "ERROR", "x"))
+            self.expect(c, "ACL DELUSER bob", 1)
+
     def test_debug_digest(self):
         """The whole dataset's is that of one server with the same keys, however they are spread."""
         with admin.conn() as c, setup.oracle.conn() as o:
