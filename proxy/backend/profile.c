@@ -16,7 +16,7 @@ bool profile_same_user(const struct profile *a, const struct profile *b)
 static bool same(const struct profile *a, const struct profile *b)
 {
     return a->proto == b->proto && a->readonly == b->readonly && a->db == b->db &&
-           a->bare == b->bare && profile_same_user(a, b);
+           a->bare == b->bare && a->db_first == b->db_first && profile_same_user(a, b);
 }
 
 static void wipe(struct profile *p)
