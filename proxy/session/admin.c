@@ -25,6 +25,7 @@ enum debug_way {
     DEBUG_KEY,    /* argument 2 */
     DEBUG_KEYS,   /* from argument 2 on, of one slot */
     DEBUG_DIGEST, /* all masters: one of the whole dataset */
+    DEBUG_ONE,    /* only in front of one server: several would have each key several times */
 };
 
 /* What is not here stops or crashes servers, or means something else in each of them. */
@@ -43,6 +44,7 @@ static const struct {
     {"listpack", DEBUG_KEY},
     {"loadaof", DEBUG_ALL},
     {"pause-cron", DEBUG_ALL},
+    {"populate", DEBUG_ONE},
     {"protocol", DEBUG_ANY},
     {"quicklist", DEBUG_KEY},
     {"quicklist-packed-threshold", DEBUG_ALL},
@@ -181,7 +183,7 @@ HANDLER(DEBUG)
     for (size_t i = 0; i < ARRAY_LEN(debug_ways); i++) {
         enum debug_way way = debug_ways[i].way;
 
-        if (!resp_arg_is(r, 1, debug_ways[i].name))
+        if (!resp_arg_is(r, 1, debug_ways[i].name) || (way == DEBUG_ONE && !c->up->single))
             continue;
         if ((way == DEBUG_KEY || way == DEBUG_KEYS) && r->argc < 3)
             way = DEBUG_ANY; /* a server words the error */

@@ -298,7 +298,7 @@ class Guarded(Case):
                 self.not_error(c.cmd("DEBUG", "OBJECT", "dbg:%d" % i), "DEBUG OBJECT")
             self.expect(c, "DEBUG SET-ACTIVE-EXPIRE 1", OK)
             for line in ["DEBUG SEGFAULT", "DEBUG PANIC", "DEBUG RESTART", "DEBUG CRASH-AND-RECOVER",
-                         "DEBUG OOM", "DEBUG nosuch"]:
+                         "DEBUG OOM", "DEBUG POPULATE 10", "DEBUG nosuch"]:
                 self.assertIn(b"is not supported", c.cmd(*line.split()))
         for m in setup.cluster.masters():
             self.assertTrue(m.alive)
@@ -315,7 +315,8 @@ class Guarded(Case):
             for line in ["DEBUG ERROR", "DEBUG ERROR a b"]:
                 self.matches_oracle(c, o, line)
         with setup.proxy.conn() as c:
-            self.expect_error(c, "DEBUG ERROR x", "ERR KEYWAY admin_commands is false: the command was not sent to the servers")
+            self.expect_error(c, "DEBUG ERROR x", "ERR KEYWAY admin_commands is false: the command was "
+                                                  "not sent to the servers")
 
     def test_debug_error_is_a_right(self):
         with admin.conn() as c:
