@@ -287,6 +287,35 @@ class Guarded(Case):
                 self.assertEqual([b"default"], users)
             self.assertEqual(64, len(c.cmd("ACL", "GENPASS")))
 
+    def test_acl_log(self):
+        """Each master notes what it refused; the youngest come first, in either dialect."""
+        def seen(entry):
+            entry = pairs(entry)
+            return entry[b"username"], entry[b"object"], float(entry[b"age-seconds"])
+
+        with admin.conn() as c, admin.conn() as bob:
+            self.expect(c, "ACL SETUSER bob on >pw +@all ~acl:*", OK)
+            self.expect(bob, "AUTH bob pw", OK)
+            self.expect(c, "ACL LOG RESET", OK)
+            for i in range(12):  # on all masters
+                self.assertIn(b"NOPERM", bob.cmd("GET", "no:%d" % i))
+            owners = {len(m.cmd("ACL", "LOG", "100")) for m in setup.cluster.masters()}
+            self.assertNotIn(0, owners)
+            for hello in ("2", "3"):
+                c.cmd("HELLO", hello)
+                entries = [seen(e) for e in c.cmd("ACL", "LOG", "100")]
+                self.assertEqual({b"no:%d" % i for i in range(12)}, {e[1] for e in entries})
+                self.assertEqual({b"bob"}, {e[0] for e in entries})
+                ages = [e[2] for e in entries]
+                self.assertEqual(sorted(ages), ages)
+                self.assertEqual([10, 3, 0, 0], [len(c.cmd("ACL", "LOG", *n))
+                                                 for n in ((), ("3",), ("0",), ("-1",))])
+            self.expect_error(c, "ACL LOG x", "ERR value is not an integer or out of range")
+            self.expect(c, "ACL LOG RESET", OK)
+            self.assertEqual([[]] * 3, each_master("ACL", "LOG"))
+            self.expect(c, "ACL LOG", [])
+            self.expect(c, "ACL DELUSER bob", 1)
+
     def test_debug(self):
         with admin.conn() as c:
             begin = time.monotonic()
