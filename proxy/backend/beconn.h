@@ -116,6 +116,7 @@ struct beconn {
     uint64_t progress_ms;       /* when bytes arrived last, or the connection was idle last */
     uint64_t ready_ms;          /* when the handshake ended */
     uint8_t step;               /* handshake */
+    bool db_selected;           /* handshake: by the guest that it began as */
     int64_t server_id;          /* handshake: its number at the server; 0: not known */
     bool probes_multi;          /* handshake: MULTI, EXEC and DISCARD are tried */
     bool multi_ok, exec_ok;     /* and what they were answered */

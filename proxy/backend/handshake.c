@@ -12,9 +12,10 @@
 #include "resp/write.h"
 
 enum step {
+    STEP_DB_FIRST, /* SELECT as a guest, before AUTH; may be refused */
     STEP_HELLO,    /* RESP3: HELLO 3 [AUTH user password]; must succeed */
     STEP_AUTH,     /* RESP2 with a password; must succeed */
-    STEP_SELECT,   /* a database other than 0; must succeed */
+    STEP_SELECT,   /* a database other than 0; must succeed, unless the first one has */
     STEP_READONLY, /* must succeed */
     STEP_SETNAME,  /* the rest may be refused by an ACL */
     STEP_NO_EVICT,
@@ -40,6 +41,8 @@ static bool step_wanted(const struct beconn *c, enum step s)
     if (p->bare)
         return false;
     switch (s) {
+    case STEP_DB_FIRST:
+        return p->db_first;
     case STEP_HELLO:
         return p->proto == 3;
     case STEP_AUTH:
@@ -116,6 +119,7 @@ static void send_step(struct chain *out, const struct profile *p, enum step s)
         else
             SEND(out, "AUTH", p->password);
         break;
+    case STEP_DB_FIRST:
     case STEP_SELECT:
         snprintf(db, sizeof(db), "%u", p->db);
         SEND(out, "SELECT", db);
@@ -296,8 +300,21 @@ static bool take_multi(struct beconn *c, const struct bereply *reply)
     return !c->multi_ok || c->exec_ok || reply->type != '-' || is_without_multi(reply);
 }
 
+/* The database was selected as a guest, or as one who may not: the client is in it all the same. */
+static bool take_select(struct beconn *c, const struct bereply *reply)
+{
+    if (c->step == STEP_DB_FIRST)
+        c->db_selected = reply->type != '-';
+    return c->step == STEP_DB_FIRST ||
+           (c->step == STEP_SELECT && c->db_selected && begins_with(reply, "-NOPERM "));
+}
+
 bool handshake_reply(struct beconn *c, const struct bereply *reply)
 {
+    if (take_select(c, reply)) {
+        c->step = next_step(c, c->step + 1); /* STEP_ID is still to come */
+        return true;
+    }
     c->noauth |= begins_with(reply, "-NOAUTH ");
     if ((reply->type == '-' && c->step < STEP_SETNAME) || !take_multi(c, reply)) {
         if (c->step < STEP_SETNAME && (refuses_user(c, reply) || refuses_dialect(c, reply))) {

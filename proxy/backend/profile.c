@@ -16,7 +16,8 @@ bool profile_same_user(const struct profile *a, const struct profile *b)
 static bool same(const struct profile *a, const struct profile *b)
 {
     return a->proto == b->proto && a->readonly == b->readonly && a->db == b->db &&
-           a->no_touch == b->no_touch && a->bare == b->bare && profile_same_user(a, b);
+           a->no_touch == b->no_touch && a->bare == b->bare && a->db_first == b->db_first &&
+           profile_same_user(a, b);
 }
 
 static void wipe(struct profile *p)

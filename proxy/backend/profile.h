@@ -23,6 +23,8 @@ struct profile {
     bool guest;    /* a client's own credentials, or none: that a server refuses them says nothing
                       about the server, and is the answer to the requests that wait */
     bool bare;     /* nothing is sent when it is opened: it is for AUTH */
+    bool db_first; /* db was selected before AUTH, by the user before: this one may lack the right
+                      to SELECT */
     uint16_t db;
     char *user;     /* NULL: none */
     char *password; /* NULL: no AUTH */

@@ -34,6 +34,7 @@ enum command_merge {
     MERGE_AND,       /* arrays of 0/1, minimum by position (SCRIPT EXISTS) */
     MERGE_MIN,       /* smallest integer */
     MERGE_SLOWLOG,   /* SLOWLOG GET (these: session/merge_admin.h) */
+    MERGE_ACL_LOG,   /* ACL LOG */
     MERGE_LATEST,    /* LATENCY LATEST */
     MERGE_HISTORY,   /* LATENCY HISTORY */
     MERGE_HISTOGRAM, /* LATENCY HISTOGRAM */

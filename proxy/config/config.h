@@ -82,7 +82,7 @@ struct config_client {
     uint32_t tcp_user_timeout_ms; /* 0 = the kernel's own */
     uint64_t max_bulk;            /* 512 MiB: one argument */
     uint64_t max_request;         /* 1 GiB: a whole request */
-    uint32_t tx_max_commands;     /* 10000: between MULTI and EXEC */
+    uint32_t tx_max_commands;     /* 50000: between MULTI and EXEC */
     uint64_t tx_max_bytes;        /* 64 MiB: of them */
 };
 

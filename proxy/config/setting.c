@@ -69,7 +69,7 @@ static const struct setting main_rows[] = {
        "one argument; a longer one is a protocol error"),
     IN(client, "max_request", max_request, SIZE, 64 * KIB, 2 * GIB - 1, GIB,
        "a whole request; a longer one is a protocol error"),
-    IN(client, "tx_max_commands", tx_max_commands, COUNT, 1, 60000, 10000,
+    IN(client, "tx_max_commands", tx_max_commands, COUNT, 1, 60000, 50000,
        "commands between MULTI and EXEC; with more EXEC is refused"),
     IN(client, "tx_max_bytes", tx_max_bytes, SIZE, 4 * KIB, GIB, 64 * MIB,
        "bytes of the commands between MULTI and EXEC; with more EXEC is refused"),

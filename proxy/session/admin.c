@@ -2,6 +2,7 @@
  * admin.c - commands for operators that need more than a row in the table: DEBUG, whose subcommands
  * go to all servers, to one or to a key's; SCRIPT KILL and FUNCTION KILL; ACL WHOAMI.
  */
+#include "base/alloc.h"
 #include "base/crc16.h"
 #include "resp/write.h"
 #include "session/error.h"
@@ -24,6 +25,7 @@ enum debug_way {
     DEBUG_KEY,    /* argument 2 */
     DEBUG_KEYS,   /* from argument 2 on, of one slot */
     DEBUG_DIGEST, /* all masters: one of the whole dataset */
+    DEBUG_ONE,    /* only in front of one server: several would have each key several times */
 };
 
 /* What is not here stops or crashes servers, or means something else in each of them. */
@@ -36,11 +38,13 @@ static const struct {
     {"dict-resizing", DEBUG_ALL},
     {"digest", DEBUG_DIGEST},
     {"digest-value", DEBUG_KEYS},
+    {"error", DEBUG_ANY}, /* without a text; see debug_error */
     {"help", DEBUG_ANY},
     {"htstats-key", DEBUG_KEY},
     {"listpack", DEBUG_KEY},
     {"loadaof", DEBUG_ALL},
     {"pause-cron", DEBUG_ALL},
+    {"populate", DEBUG_ONE},
     {"protocol", DEBUG_ANY},
     {"quicklist", DEBUG_KEY},
     {"quicklist-packed-threshold", DEBUG_ALL},
@@ -140,12 +144,54 @@ bool debug_is_passed(const struct resp_request *r)
     return false;
 }
 
+struct error_line {
+    size_t len;
+    char text[];
+};
+
+/* The error that was ordered, if the user may order one. */
+static void finish_error(struct client *c, struct request *parent, struct chain *out)
+{
+    const struct request *part = parent->scatter->parts;
+    const struct error_line *line = parent->scatter->data;
+
+    (void)c;
+    if (part->reply_len == 0 || *request_reply(part) == '-')
+        chain_append(out, request_reply(part), part->reply_len);
+    else
+        chain_append(out, line->text, line->len);
+}
+
+/* For those who test clients. A server's "LOADING ..." would be acted on here, so it is only asked,
+ * by another DEBUG, whether the user may. */
+static void debug_error(struct client *c, const struct command *cmd, const struct resp_request *r)
+{
+    static const char ask[] = "*2\r\n$5\r\nDEBUG\r\n$4\r\nHELP\r\n";
+    const char *text = resp_arg_ptr(r, 2);
+    size_t n = resp_arg_len(r, 2);
+    struct error_line *line = xmalloc(sizeof(*line) + n + 3);
+    struct request *parent;
+
+    line->len = n + 3;
+    line->text[0] = '-';
+    for (size_t i = 0; i < n; i++)
+        line->text[i + 1] = text[i] == '\r' || text[i] == '\n' ? ' ' : text[i];
+    memcpy(line->text + n + 1, "\r\n", 2);
+    parent = scatter_open(c, cmd, finish_error, line);
+    scatter_add(c, parent, dispatch_any_slot(c), ask, sizeof(ask) - 1);
+    scatter_close(c, parent);
+}
+
 HANDLER(DEBUG)
 {
+    if (resp_arg_is(r, 1, "error") && r->argc == 3) {
+        debug_error(c, cmd, r);
+        return;
+    }
     for (size_t i = 0; i < ARRAY_LEN(debug_ways); i++) {
         enum debug_way way = debug_ways[i].way;
 
-        if (!resp_arg_is(r, 1, debug_ways[i].name))
+        if (!resp_arg_is(r, 1, debug_ways[i].name) || (way == DEBUG_ONE && !c->up->single))
             continue;
         if ((way == DEBUG_KEY || way == DEBUG_KEYS) && r->argc < 3)
             way = DEBUG_ANY; /* a server words the error */

@@ -43,6 +43,8 @@ struct place {
         PLACE_LIVE,
         PLACE_LEAVING, /* UNSUBSCRIBE is on its way */
     } state;
+    /* It leaves because the last client has left: what is still on its way is for that one. */
+    bool farewell, was_primary;
 };
 
 /* What one worker has of a channel. */
@@ -61,7 +63,7 @@ struct channel {
     bool everywhere; /* a place on every master */
     uint16_t slot;
     uint32_t len;
-    uint32_t clients;              /* members of subs */
+    uint32_t clients;              /* members of subs that are not leaving */
     uint32_t pins;                 /* somebody is at work on it: it is not freed */
     struct list_node subs;         /* struct subscription.of_channel */
     struct place *primary;         /* where messages are taken from; NULL while there is none */

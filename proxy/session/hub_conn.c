@@ -191,6 +191,35 @@ static bool is_about_keys(const struct resp_item *channel)
                                  memcmp(channel->data, "__keyevent@", 11) == 0);
 }
 
+/* The last client's UNSUBSCRIBE is on its way to the server: until that is confirmed, what was
+ * published before still arrives. */
+static const struct place *farewell_place(const struct hub_conn *hc, const struct channel *ch)
+{
+    if (ch->primary != NULL && ch->primary->state != PLACE_ASKED)
+        return NULL;
+    for (struct list_node *at = ch->places.next; at != &ch->places; at = at->next) {
+        const struct place *p = CONTAINER_OF(at, const struct place, of_channel);
+
+        if (p->conn == hc && p->farewell)
+            return p;
+    }
+    return NULL;
+}
+
+/* Where a channel has several places only one may pass on what all of them are told. */
+static bool is_passed_on(struct hub_conn *hc, const struct channel *ch,
+                         const struct resp_item *channel)
+{
+    const struct place *p;
+
+    if (ch->primary != NULL && ch->primary->conn == hc)
+        return true;
+    if (ch->everywhere && live_place(hc, ch) != NULL && is_about_keys(channel))
+        return true;
+    p = farewell_place(hc, ch);
+    return p != NULL && (p->was_primary || is_about_keys(channel));
+}
+
 /* `subscribed`: the channel or pattern; `channel`: what was published to. */
 static void on_message(struct hub_conn *hc, enum channel_kind kind,
                        const struct resp_item *subscribed, const struct resp_item *channel,
@@ -198,10 +227,7 @@ static void on_message(struct hub_conn *hc, enum channel_kind kind,
 {
     struct channel *ch = hub_find(hc->hub, kind, subscribed->data, subscribed->len);
 
-    if (ch == NULL || ch->primary == NULL)
-        return;
-    if (ch->primary->conn == hc ||
-        (ch->everywhere && live_place(hc, ch) != NULL && is_about_keys(channel)))
+    if (ch != NULL && is_passed_on(hc, ch, channel))
         subscriber_deliver(ch, data, len);
 }
 
@@ -252,7 +278,7 @@ static void fences_lost(struct list_node *waits)
         struct sub_wait *w = CONTAINER_OF(at, struct sub_wait, of_channel);
         const struct place *p = w->ch->primary;
 
-        if (w->ch->clients == 0 ||
+        if (w->ch->clients == 0 || w->leaves ||
             (p != NULL && p->conn->conn->state != BECONN_CLOSED && channel_is_live(w->ch))) {
             list_push(&over, at);
             continue;

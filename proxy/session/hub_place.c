@@ -176,8 +176,11 @@ static void leave_all(struct channel *ch)
     LIST_FOREACH (at, tmp, &ch->places) {
         struct place *p = CONTAINER_OF(at, struct place, of_channel);
 
-        if (p->state != PLACE_LEAVING)
-            place_leave(p);
+        if (p->state == PLACE_LEAVING)
+            continue;
+        p->farewell = true;
+        p->was_primary = ch->primary == p;
+        place_leave(p);
     }
 }
 

@@ -74,6 +74,7 @@ int identity_profile(struct client *c, uint8_t proto, uint16_t db)
     struct profile wanted = *profile_of(c);
 
     wanted.proto = proto;
+    wanted.db_first &= wanted.db == db;
     wanted.db = db;
     return profile_find(&c->env->profiles, &wanted);
 }
@@ -339,6 +340,7 @@ static void auth_at_servers(struct client *c, const struct command *cmd,
                                  .no_touch = profile_of(c)->no_touch,
                                  .guest = true,
                                  .db = profile_of(c)->db};
+    t->wanted.db_first = t->wanted.db != 0;
     t->wanted.user = xstrndup(who->user, who->user_len);
     t->wanted.password = xstrndup(who->password, who->password_len);
     if (subscriber_is(c) && !profile_same_user(&t->wanted, profile_of(c))) {

@@ -172,8 +172,8 @@ static bool merge_and(const struct scatter *s, struct chain *out)
     return ok;
 }
 
-/* SLOWLOG GET [count] as its first part was sent. */
-static int64_t slowlog_count(struct client *c, const struct scatter *s)
+/* SLOWLOG GET [count] or ACL LOG [count] as its first part was sent. */
+static int64_t entry_count(struct client *c, const struct scatter *s)
 {
     struct resp_request req;
     int64_t count = 10;
@@ -212,7 +212,10 @@ void merge_finish(struct client *c, struct request *parent, struct chain *out)
         ok = merge_and(s, out);
         break;
     case MERGE_SLOWLOG:
-        ok = merge_slowlog(s, slowlog_count(c, s), out);
+        ok = merge_slowlog(s, entry_count(c, s), out);
+        break;
+    case MERGE_ACL_LOG:
+        ok = merge_acl_log(s, entry_count(c, s), out);
         break;
     case MERGE_LATEST:
         ok = merge_latest(s, out);

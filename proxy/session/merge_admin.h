@@ -13,6 +13,10 @@
 /* SLOWLOG GET: the entries of all, newest first, at most `count` of them (negative: all). */
 MUST_CHECK bool merge_slowlog(const struct scatter *s, int64_t count, struct chain *out);
 
+/* ACL LOG: the entries of all, youngest first, at most `count` of them (negative: none). RESET: OK.
+ */
+MUST_CHECK bool merge_acl_log(const struct scatter *s, int64_t count, struct chain *out);
+
 /* LATENCY LATEST: each event once, its newest spike and its largest. */
 MUST_CHECK bool merge_latest(const struct scatter *s, struct chain *out);
 

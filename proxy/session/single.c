@@ -8,7 +8,7 @@ static const char *const passed[] = {
     "config|rewrite", "function|delete",  "function|dump",
     "function|flush", "function|help",    "function|list",
     "function|load",  "function|restore", "function|stats",
-    "module|list",    "script|show",
+    "module|list",    "script|show",      "acl|log",
 };
 
 bool single_forwards(const struct command *cmd)

@@ -64,18 +64,30 @@ static uint64_t cost(const struct channel *ch)
     return sizeof(struct subscription) + sizeof(*ch) + sizeof(struct place) + ch->len;
 }
 
-static void drop(struct subscription *m)
+static void take_out(struct subscription *m)
 {
     struct channel *ch = m->ch;
 
     table_remove(&m->sub->hub->subscriptions, &m->link);
-    list_unlink(&m->of_channel);
     list_unlink(&m->of_client);
-    list_unlink(&m->of_op);
     m->sub->count[ch->kind]--;
-    m->sub->bytes -= cost(ch);
-    free(m);
     channel_left(ch);
+}
+
+static void drop(struct subscription *m)
+{
+    struct channel *ch = m->ch;
+
+    list_unlink(&m->of_channel);
+    list_unlink(&m->of_op);
+    m->sub->bytes -= cost(ch);
+    if (m->leaving) {
+        list_unlink(&m->of_client);
+        ch->pins--;
+    } else {
+        take_out(m);
+    }
+    free(m);
     channel_put(ch);
 }
 
@@ -127,11 +139,17 @@ void subscriber_leave(struct sub_op *op, enum channel_kind kind, const char *nam
     if (m == NULL)
         return;
     ch->pins++;
-    drop(m);
-    ch->pins--;
-    if (ch->clients == 0 && channel_is_leaving(ch))
+    take_out(m);
+    m->leaving = true;
+    list_push(&op->leaving, &m->of_client);
+    if (ch->clients == 0 && channel_is_leaving(ch)) {
         wait_for(op, ch, &ch->leaves);
-    channel_put(ch);
+    } else if (ch->clients > 0 && channel_is_live(ch)) {
+        struct sub_wait *w = wait_new(op, ch);
+
+        w->leaves = true;
+        hub_conn_fence(ch->primary->conn, w);
+    }
 }
 
 /* --- commands under way --- */
@@ -151,6 +169,7 @@ struct sub_op *sub_op_begin(struct client *c, const struct command *cmd)
     list_init(&op->of_hub);
     list_init(&op->waits);
     list_init(&op->fresh);
+    list_init(&op->leaving);
     chain_init(&op->reply);
     list_push(&s->ops, &op->of_client);
     s->op_count++;
@@ -176,6 +195,8 @@ static void op_free(struct sub_op *op)
     }
     LIST_FOREACH (at, tmp, &op->fresh)
         list_unlink(at);
+    while ((at = list_pop(&op->leaving)) != NULL)
+        drop(CONTAINER_OF(at, struct subscription, of_client));
     list_unlink(&op->of_client);
     list_unlink(&op->of_hub);
     op->sub->op_count--;
@@ -241,44 +262,6 @@ void sub_wait_over(struct sub_wait *w)
     free(w);
     if (list_empty(&op->waits) && !op->open)
         hub_settle(op->sub->hub, op);
-}
-
-static void close_listeners(const struct channel *ch, const char *line, size_t len)
-{
-    for (struct list_node *at = ch->subs.next; at != &ch->subs; at = at->next) {
-        struct subscription *m = CONTAINER_OF(at, struct subscription, of_channel);
-
-        if (list_linked(&m->of_op) || m->sub->client->doomed)
-            continue;
-        log_warn("client %llu closed: a channel of it cannot be subscribed to again: %.*s",
-                 (unsigned long long)m->sub->client->id, (int)MIN(len - 3, (size_t)200), line + 1);
-        client_doom(m->sub->client);
-    }
-}
-
-void subscriber_refused(struct channel *ch, const char *line, size_t len)
-{
-    struct list_node *at;
-
-    ch->pins++;
-    while ((at = list_pop(&ch->joins)) != NULL) {
-        struct sub_wait *w = CONTAINER_OF(at, struct sub_wait, of_channel);
-
-        if (w->op->error == NULL) {
-            w->op->error = block_new_exact(len);
-            memcpy(w->op->error->data, line, len);
-            w->op->error->len = (uint32_t)len;
-        }
-        sub_wait_over(w);
-    }
-    ch->pins--;
-    channel_put(ch);
-}
-
-void subscriber_revoked(struct channel *ch, const char *line, size_t len)
-{
-    close_listeners(ch, line, len);
-    subscriber_refused(ch, line, len);
 }
 
 void subscriber_free(struct client *c)

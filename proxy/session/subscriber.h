@@ -2,9 +2,10 @@
  * subscriber.h - what one client listens to, and how messages and confirmations reach it.
  *
  * A (P|S)(UN)SUBSCRIBE takes effect in program order, when it is read; its confirmation waits until
- * the servers have confirmed and all workers know of it, and only with it messages begin to be
- * passed on. Messages go straight to the client's output, between its replies.
- * Layer: session. Thread: one worker. Owner: struct client_extra.
+ * the servers have confirmed and all workers know of it, and only with it messages begin, or
+ * cease, to be passed on: what was published before UNSUBSCRIBE still arrives. Messages go straight
+ * to the client's output, between its replies. Layer: session. Thread: one worker. Owner: struct
+ * client_extra.
  */
 #ifndef SESSION_SUBSCRIBER_H
 #define SESSION_SUBSCRIBER_H
@@ -15,8 +16,10 @@
 /* One client listens to one channel. */
 struct subscription {
     struct table_node link; /* hub->subscriptions */
-    struct list_node of_channel, of_client;
-    struct list_node of_op; /* op->fresh: not confirmed yet; unlinked: messages are passed on */
+    struct list_node of_channel;
+    struct list_node of_client; /* sub->subscriptions; of one that is leaving: op->leaving */
+    bool leaving;               /* not in the set any more, and it pins ch */
+    struct list_node of_op;     /* op->fresh: not confirmed yet; unlinked: messages are passed on */
     struct channel *ch;
     struct subscriber *sub;
 };
@@ -27,6 +30,7 @@ struct sub_wait {
     struct sub_op *op;
     struct channel *ch;
     bool fenced; /* by hub_conn_fence, which has pinned ch */
+    bool leaves; /* for what was published before an UNSUBSCRIBE */
 };
 
 /* One command of the family whose confirmation is not out yet. */
@@ -35,6 +39,7 @@ struct sub_op {
     struct list_node of_hub;    /* hub->settling */
     struct list_node waits;     /* struct sub_wait.of_op */
     struct list_node fresh;     /* struct subscription.of_op */
+    struct list_node leaving;   /* struct subscription.of_client: gone with the confirmation */
     struct subscriber *sub;
     uint64_t batch;      /* other workers know when this one went round */
     bool open, settled;  /* still being composed; may be answered */

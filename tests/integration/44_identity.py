@@ -809,6 +809,48 @@ class OneServerWithAPassword(IdentityCase):
             self.assertLess(time.monotonic() - begin, grace(3))
 
 
+class OtherDatabase(Case):
+    """AUTH leaves a client in its database, also as a user who may not SELECT."""
+
+    def setUp(self):
+        self.server = Server().start()
+        self.addCleanup(self.server.stop)
+        self.proxy = Proxy([], ["--server", self.server.addr], workers=1).start().wait_routes()
+        self.addCleanup(self.proxy.stop)
+        with self.server.conn() as admin:
+            for line in ("ACL SETUSER noselect on >p ~* +@all -select", "ACL SETUSER other on >p ~* +@all -select",
+                         "SET k zero"):
+                self.expect(admin, line, OK)
+
+    def test_stays_where_it_was(self):
+        refused = Error(b"NOPERM this user has no permissions to run the 'select' command")
+        lines = ["SELECT 3", "SET k three", "AUTH noselect p", "GET k", "SELECT 4", "GET k", "HELLO 2", "GET k",
+                 "MULTI", "GET k", "EXEC", "BLPOP none 0.01", "AUTH other p", "GET k", "SELECT 0", "ACL WHOAMI"]
+        with self.server.conn() as o, self.proxy.conn(timeout=grace(20)) as c:
+            for line in lines:
+                if line != "HELLO 2":
+                    self.matches_oracle(c, o, line)
+                else:
+                    self.assertIsInstance(c.cmd("HELLO", "2"), list)
+            self.expect(c, "RESET", Simple(b"RESET"))
+            self.expect(c, "GET k", b"zero")
+        with self.proxy.conn(timeout=grace(20)) as c:  # not by the way that another has gone
+            self.expect(c, "AUTH noselect p", OK)
+            self.assertEqual([refused, b"zero"], c.pipeline(["SELECT 3", "GET k"]))
+        with self.proxy.conn(timeout=grace(20)) as c:
+            self.expect(c, "SELECT 3", OK)
+            self.assertEqual(3, c.cmd("HELLO", "3", "AUTH", "noselect", "p").get(b"proto"))
+            self.expect(c, "GET k", b"three")
+
+    def test_where_nobody_may_select(self):
+        """What the servers refuse to all of them is not let through by AUTH."""
+        with self.server.conn() as admin, self.proxy.conn(timeout=grace(20)) as c:
+            self.expect(c, "SELECT 3", OK)
+            self.expect(admin, "ACL SETUSER default -select", OK)
+            self.expect(c, "AUTH noselect p", OK)
+            self.expect_error(c, "GET k", "NOPERM this user has no permissions to run the 'select' command")
+
+
 class Handshakes(IdentityCase):
     def one(self, extra="", *args):
         s = Server(args=args).start()

@@ -287,6 +287,35 @@ class Guarded(Case):
                 self.assertEqual([b"default"], users)
             self.assertEqual(64, len(c.cmd("ACL", "GENPASS")))
 
+    def test_acl_log(self):
+        """Each master notes what it refused; the youngest come first, in either dialect."""
+        def seen(entry):
+            entry = pairs(entry)
+            return entry[b"username"], entry[b"object"], float(entry[b"age-seconds"])
+
+        with admin.conn() as c, admin.conn() as bob:
+            self.expect(c, "ACL SETUSER bob on >pw +@all ~acl:*", OK)
+            self.expect(bob, "AUTH bob pw", OK)
+            self.expect(c, "ACL LOG RESET", OK)
+            for i in range(12):  # on all masters
+                self.assertIn(b"NOPERM", bob.cmd("GET", "no:%d" % i))
+            owners = {len(m.cmd("ACL", "LOG", "100")) for m in setup.cluster.masters()}
+            self.assertNotIn(0, owners)
+            for hello in ("2", "3"):
+                c.cmd("HELLO", hello)
+                entries = [seen(e) for e in c.cmd("ACL", "LOG", "100")]
+                self.assertEqual({b"no:%d" % i for i in range(12)}, {e[1] for e in entries})
+                self.assertEqual({b"bob"}, {e[0] for e in entries})
+                ages = [e[2] for e in entries]
+                self.assertEqual(sorted(ages), ages)
+                self.assertEqual([10, 3, 0, 0], [len(c.cmd("ACL", "LOG", *n))
+                                                 for n in ((), ("3",), ("0",), ("-1",))])
+            self.expect_error(c, "ACL LOG x", "ERR value is not an integer or out of range")
+            self.expect(c, "ACL LOG RESET", OK)
+            self.assertEqual([[]] * 3, each_master("ACL", "LOG"))
+            self.expect(c, "ACL LOG", [])
+            self.expect(c, "ACL DELUSER bob", 1)
+
     def test_debug(self):
         with admin.conn() as c:
             begin = time.monotonic()
@@ -298,10 +327,33 @@ class Guarded(Case):
                 self.not_error(c.cmd("DEBUG", "OBJECT", "dbg:%d" % i), "DEBUG OBJECT")
             self.expect(c, "DEBUG SET-ACTIVE-EXPIRE 1", OK)
             for line in ["DEBUG SEGFAULT", "DEBUG PANIC", "DEBUG RESTART", "DEBUG CRASH-AND-RECOVER",
-                         "DEBUG OOM", "DEBUG nosuch"]:
+                         "DEBUG OOM", "DEBUG POPULATE 10", "DEBUG nosuch"]:
                 self.assertIn(b"is not supported", c.cmd(*line.split()))
         for m in setup.cluster.masters():
             self.assertTrue(m.alive)
+
+    def test_debug_error(self):
+        """Any error can be ordered: it is given, in its place, and not acted on by the proxy."""
+        errors = ["ERR x", "LOADING fake message", "MOVED 1 127.0.0.1:1", "ASK 1 127.0.0.1:1", "READONLY",
+                  "TRYAGAIN", "CLUSTERDOWN x", "NOSCRIPT x", "", "a\r\nb", "a\0b", "x" * 5000]
+        lines = [line for e in errors for line in (("DEBUG", "ERROR", e), ("INCR", "dbg:err"))]
+        with admin.conn() as c, setup.oracle.conn() as o:
+            for conn in (c, o):
+                conn.cmd("DEL", "dbg:err")
+            self.assertEqual(o.pipeline(lines), c.pipeline(lines))
+            for line in ["DEBUG ERROR", "DEBUG ERROR a b"]:
+                self.matches_oracle(c, o, line)
+        with setup.proxy.conn() as c:
+            self.expect_error(c, "DEBUG ERROR x", "ERR KEYWAY admin_commands is false: the command was "
+                                                  "not sent to the servers")
+
+    def test_debug_error_is_a_right(self):
+        with admin.conn() as c:
+            self.expect(c, "ACL SETUSER bob on >pw ~* +@all -debug", OK)
+            with admin.conn() as bob:
+                self.expect(bob, "AUTH bob pw", OK)
+                self.assertIn(b"NOPERM", bob.cmd("DEBUG", "ERROR", "x"))
+            self.expect(c, "ACL DELUSER bob", 1)
 
     def test_debug_digest(self):
         """The whole dataset's is that of one server with the same keys, however they are spread."""

@@ -245,6 +245,52 @@ class Messages(PubSubCase):
             self.assertEqual(last[ch] + 2, int(k))
             last[ch] = int(k)
 
+    def test_what_was_published_before_unsubscribe(self):
+        """PUBLISH has counted the client: the message comes, and before the confirmation."""
+        kinds = (("SUBSCRIBE", "PUBLISH", "UNSUBSCRIBE"), ("SSUBSCRIBE", "SPUBLISH", "SUNSUBSCRIBE"))
+        channels = ["leave:%d" % i for i in range(30)]
+        publisher, company = self.conn(), self.conn()
+        for sub, pub, unsub in kinds:
+            for round_ in range(scaled(20)):
+                if round_ == 10:  # from now on the proxy stays subscribed
+                    self.subscribed_to_all(company, sub, channels)
+                c = self.conn()
+                self.subscribed_to_all(c, sub, channels)
+                got = publisher.pipeline([(pub, ch, "m") for ch in channels])
+                c.send(encode(unsub, *channels[:20]) + encode(unsub))
+                self.assertEqual([2 if round_ >= 10 else 1] * len(channels), got)
+                heard, left = [], []
+                while len(left) < len(channels):
+                    kind, name = plain(c.read())[:2]
+                    (left if kind == unsub.lower().encode() else heard).append(name)
+                    if kind != unsub.lower().encode():
+                        self.assertNotIn(name, left)
+                self.assertEqual(sorted(heard), sorted(left))
+                self.expect(c, "PING", PONG)
+                c.close()
+            company.close()
+            company = self.conn()
+
+    def subscribed_to_all(self, conn, sub, channels):
+        conn.send(b"".join(encode(sub, ch) for ch in channels))
+        for _ in channels:
+            self.assertEqual(sub.lower().encode(), plain(conn.read())[0])
+
+    def test_leaves_and_comes_back(self):
+        """In one breath, with messages on their way: each comes once."""
+        publisher, company, c = self.conn(), self.conn(), self.conn()
+        self.subscribed(c, "SUBSCRIBE", "back")
+        for i in range(scaled(20)):
+            if i == 10:
+                self.subscribed(company, "SUBSCRIBE", "back")
+            expected = [[b"message", b"back", b"a%d" % i], [b"unsubscribe", b"back", 0],
+                        [b"subscribe", b"back", 1], [b"message", b"back", b"b%d" % i]]
+            publisher.cmd("PUBLISH", "back", "a%d" % i)
+            c.send(encode("UNSUBSCRIBE", "back") + encode("SUBSCRIBE", "back"))
+            got = [plain(c.read()) for _ in range(3)]
+            publisher.cmd("PUBLISH", "back", "b%d" % i)
+            self.assertEqual(expected, got + [plain(c.read())])
+
     def test_not_within_a_long_reply(self):
         """A reply longer than backend.large_reply passes in pieces; messages wait for its end."""
         if STANDIN:

@@ -56,6 +56,16 @@ class Plain(Case):
                    "SWAPDB 0 99", "COPY k k DB 2", "ROLE extra", "FUNCTION LIST", "SLOWLOG HELP",
                    "FUNCTION FLUSH", "MEMORY USAGE nothing", "LATENCY RESET"])
 
+    def test_debug_populate(self):
+        """Only here: several servers would have the same keys."""
+        local = Server(args=("--enable-debug-command", "local")).start()
+        self.addCleanup(local.stop)
+        with Proxy([], ["--server", local.addr], config="admin_commands: true\n").start().wait_routes() as p, \
+                p.conn() as c:
+            self.expect(c, "SELECT 3", OK)
+            self.expect(c, "DEBUG POPULATE 100 some 10", OK)
+            self.assertEqual([100, 1], c.pipeline(["DBSIZE", "EXISTS some:99"]))
+
     def test_scripts_are_remembered_and_forgotten(self):
         """By all workers: what SCRIPT FLUSH took from the server is not repaired."""
         sha = "e0e1f9fabfc9d4800c877a703b823ac0578ff8db"  # of "return 1"

@@ -326,6 +326,7 @@ static void test_routes(void)
     check_routes("script|load function|load bgsave", ROUTE_ALL, MERGE_FIRST);
     check_routes("config|set save slowlog|reset", ROUTE_ALL, MERGE_OK);
     check_routes("slowlog|get", ROUTE_ALL, MERGE_SLOWLOG);
+    check_routes("acl|log", ROUTE_ALL, MERGE_ACL_LOG);
     check_routes("latency|latest", ROUTE_ALL, MERGE_LATEST);
     check_routes("memory|stats", ROUTE_ALL, MERGE_MEMORY);
     check_routes("script|exists", ROUTE_ALL, MERGE_AND);

@@ -45,6 +45,7 @@ static void scatter_drop(struct scatter *s)
 
 enum which {
     SLOWLOG,
+    ACL_LOG,
     LATEST,
     HISTORY,
     HISTOGRAM,
@@ -67,6 +68,9 @@ static void check(enum which which, int64_t arg, const char *expected, const cha
     switch (which) {
     case SLOWLOG:
         ok = merge_slowlog(s, arg, &out);
+        break;
+    case ACL_LOG:
+        ok = merge_acl_log(s, arg, &out);
         break;
     case LATEST:
         ok = merge_latest(s, &out);
@@ -124,6 +128,26 @@ static void test_slowlog(void)
     CHECK_MERGE(SLOWLOG, 0, "*0\r\n", "*1\r\n" ENTRY("3", "9"));
     CHECK_MERGE(SLOWLOG, 10, "BAD", "*0\r\n", ":1\r\n");
     CHECK_MERGE(SLOWLOG, 10, "BAD", "*1\r\n:1\r\n");
+}
+
+#define REFUSED(count, age) "*4\r\n$5\r\ncount\r\n:" count "\r\n$11\r\nage-seconds\r\n$" age "\r\n"
+#define REFUSED_3(count, age)                                                                      \
+    "%2\r\n$5\r\ncount\r\n:" count "\r\n$11\r\nage-seconds\r\n," age "\r\n"
+
+static void test_acl_log(void)
+{
+    CHECK_MERGE(ACL_LOG, 10, "*0\r\n", "*0\r\n", "*0\r\n");
+    CHECK_MERGE(ACL_LOG, 10, "+OK\r\n", "+OK\r\n", "+OK\r\n");
+    CHECK_MERGE(ACL_LOG, 10,
+                "*3\r\n" REFUSED("2", "3\r\n0.5") REFUSED("1", "1\r\n2") REFUSED("3", "2\r\n10"),
+                "*2\r\n" REFUSED("1", "1\r\n2") REFUSED("3", "2\r\n10"),
+                "*1\r\n" REFUSED("2", "3\r\n0.5"));
+    CHECK_MERGE(ACL_LOG, 1, "*1\r\n" REFUSED_3("2", "0.5"), "*1\r\n" REFUSED_3("1", "2"),
+                "*1\r\n" REFUSED_3("2", "0.5"));
+    CHECK_MERGE(ACL_LOG, -1, "*0\r\n", "*1\r\n" REFUSED_3("1", "2"));
+    CHECK_MERGE(ACL_LOG, 10, "BAD", "*0\r\n", ":1\r\n");
+    CHECK_MERGE(ACL_LOG, 10, "BAD", "*1\r\n:1\r\n");
+    CHECK_MERGE(ACL_LOG, 10, "BAD", "*1\r\n*2\r\n$5\r\ncount\r\n:1\r\n");
 }
 
 #define SPIKE(event, time, last, max) "*4\r\n$" event "\r\n:" time "\r\n:" last "\r\n:" max "\r\n"
@@ -220,6 +244,7 @@ void suite_merge_admin(void)
     CU_pSuite s = CU_add_suite("merge_admin", NULL, NULL);
 
     CU_add_test(s, "slow log", test_slowlog);
+    CU_add_test(s, "refusals", test_acl_log);
     CU_add_test(s, "latest spikes", test_latest);
     CU_add_test(s, "history", test_history);
     CU_add_test(s, "histogram", test_histogram);
