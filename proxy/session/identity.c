@@ -85,6 +85,11 @@ static const struct profile *home_of(const struct client *c)
     return profile_of(c);
 }
 
+uint16_t identity_db(const struct client *c)
+{
+    return home_of(c)->db;
+}
+
 const char *identity_user(const struct client *c)
 {
     const char *user = home_of(c)->user;

@@ -47,7 +47,8 @@ void identity_borrow(struct client *c, const struct command *cmd, struct scatter
 /* The client is on its own profile again. */
 void identity_return(struct client *c, struct scatter *s);
 
-/* The name of its user, whatever it has under way. */
+/* The name of its user, and its database, whatever it has under way. */
+uint16_t identity_db(const struct client *c);
 const char *identity_user(const struct client *c);
 
 /* What AUTH or HELLO ... AUTH was given. */
