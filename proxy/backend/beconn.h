@@ -123,7 +123,8 @@ struct beconn {
     bool multi_refused;         /* its user may not have transactions */
     uint64_t multi_ms;          /* since when this is known */
     struct list_node link;      /* node->conns */
-    struct list_node idle_link; /* node->idle */
+    struct list_node idle_link; /* node->idle, or spare */
+    bool lent;                  /* it is in spare */
     struct loop_reap reap;
     void *user; /* of the one who leased it */
 };

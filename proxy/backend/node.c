@@ -24,6 +24,7 @@ struct node *node_new(struct backend_env *env, const struct addr *a,
     n->target = *target;
     list_init(&n->conns);
     list_init(&n->idle);
+    list_init(&n->spare);
     list_init(&n->link);
     return n;
 }
@@ -243,22 +244,38 @@ static void take_idle(struct node *n, struct beconn *c)
     if (!list_linked(&c->idle_link))
         return;
     list_unlink(&c->idle_link);
-    if (--n->idle_count < n->idle_low)
+    if (c->lent)
+        c->lent = false;
+    else if (--n->idle_count < n->idle_low)
         n->idle_low = n->idle_count;
+}
+
+void node_lend(struct beconn *c)
+{
+    if (c->state == BECONN_CLOSED || list_linked(&c->idle_link))
+        return;
+    c->lent = true;
+    list_push(&c->node->spare, &c->idle_link);
+}
+
+void node_unlend(struct beconn *c)
+{
+    take_idle(c->node, c);
 }
 
 bool node_lease_full(const struct node *n)
 {
-    return n->leased >= n->env->max_leased && n->idle_count == 0;
+    return n->leased >= n->env->max_leased && n->idle_count == 0 && list_empty(&n->spare);
 }
 
 bool node_lease_room(struct node *n)
 {
     if (n->leased < n->env->max_leased)
         return true;
-    if (n->idle_count == 0)
+    if (node_lease_full(n))
         return false;
-    node_retire(CONTAINER_OF(n->idle.next, struct beconn, idle_link));
+    node_retire(
+        CONTAINER_OF(n->idle_count > 0 ? n->idle.next : n->spare.next, struct beconn, idle_link));
     return true;
 }
 

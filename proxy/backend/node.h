@@ -25,6 +25,7 @@ struct node {
     uint32_t idle_count;
     uint32_t idle_low;           /* the fewest since the last trim */
     uint64_t trim_ms;            /* when idle ones that were not needed are closed next */
+    struct list_node spare;      /* idle ones that others lend: see node_lend */
     uint32_t leased;             /* exclusive connections that exist, idle ones included */
     uint32_t failures;           /* failed attempts in a row */
     uint64_t retry_at_ms;        /* no new attempt before */
@@ -98,10 +99,16 @@ static inline struct beconn *node_walk_next(struct node *n, struct list_walk *w)
 
 /* An exclusive connection; NULL while the node is in back-off or at its limit. */
 MUST_CHECK struct beconn *node_lease(struct node *n, uint16_t profile);
-/* Room for one more of them; an idle one is closed for it. False: backend.max_leased are in use. */
+/* Room for one more of them; an idle one, or a lent one, is closed for it. False:
+ * backend.max_leased are in use. */
 MUST_CHECK bool node_lease_room(struct node *n);
 /* True when node_lease would fail for backend.max_leased. */
 bool node_lease_full(const struct node *n);
+/* An exclusive connection of the caller's own (its ops end what hangs on it) has nothing to do:
+ * where room is needed it is closed. */
+void node_lend(struct beconn *c);
+/* The caller uses it again. */
+void node_unlend(struct beconn *c);
 /* Gives it back: kept when it is clean (ready, nothing in flight), else closed. */
 void node_return(struct beconn **c);
 

@@ -77,7 +77,7 @@ size_t client_line(struct client *c, char line[CLIENT_LINE_MAX])
                  c->id, peer, local, stream_fd(&c->stream), or_empty(names->name),
                  now_s - MIN((uint64_t)c->created_s, now_s),
                  (uint64_t)(uint32_t)(c->env->loop->now_ms / 1000 - c->active_s), flags,
-                 c->env->profiles.profiles[c->profile].db, s != NULL ? s->count[CHANNEL_PLAIN] : 0,
+                 identity_profile_of(c)->db, s != NULL ? s->count[CHANNEL_PLAIN] : 0,
                  s != NULL ? s->count[CHANNEL_PATTERN] : 0, s != NULL ? s->count[CHANNEL_SHARD] : 0,
                  transaction_commands(c), partial, c->queued, out, sizeof(*c) + partial + out,
                  learnt_name(c->up->learnt, c->last_command), identity_user(c), c->proto,

@@ -29,13 +29,21 @@ static bool multi_is_known(const struct client *c, struct node *n)
     return conn != NULL && conn->state == BECONN_READY;
 }
 
+/* Bytes that it puts on a connection; the scripts before a block are not its own. */
+static uint32_t bytes_of(const struct request *r)
+{
+    const struct block *loads = r->is_tx ? transaction_loads(r) : NULL;
+
+    return r->be.len + (loads != NULL ? loads->len : 0);
+}
+
 struct beconn *forward_connection_of(struct client *c, const struct request *r, struct node *n)
 {
     if (r->is_pinned)
         return watch_lease(c, r, n);
     if (r->is_blocking)
         return node_lease(n, c->profile);
-    return r->is_tx && !multi_is_known(c, n) ? NULL : forward_connection(c, n, r->be.len);
+    return r->is_tx && !multi_is_known(c, n) ? NULL : forward_connection(c, n, bytes_of(r));
 }
 
 /* n takes r. */
@@ -188,7 +196,7 @@ void forward_stored(struct client *c, struct request *r)
     }
     conn = n->outage_ms != 0 || c->refused > 0 ? NULL : forward_connection_of(c, r, n);
     if (conn == NULL || connection_full(c, conn)) {
-        bool leases = r->is_blocking || r->is_pinned || is_large(c, r->be.len);
+        bool leases = r->is_blocking || r->is_pinned || is_large(c, bytes_of(r));
 
         if (leases && conn == NULL && n->outage_ms == 0 && node_lease_full(n))
             redirect_fail(c, r, ERROR_LEASED);

@@ -127,6 +127,7 @@ static void on_count(struct wait_conn *wc, const struct bereply *reply)
     }
     wc->op = NULL;
     wc->idle_ms = clock_ms();
+    node_lend(wc->conn);
     wait_part_done(op, count);
 }
 
@@ -237,6 +238,7 @@ bool wait_conn_ask(struct wait *op, struct node *n)
         op->least = 0;
         return true;
     }
+    node_unlend(wc->conn);
     wc->op = op;
     op->pending++;
     ask_first(wc);

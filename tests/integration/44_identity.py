@@ -877,6 +877,28 @@ class Handshakes(IdentityCase):
         self.assertNotIn("top-secret", p.log_text())
         self.assertNotIn("refuses the handshake", p.log_text())
 
+    def test_client_list_while_auth_is_under_way(self):
+        s, p, c = self.one()
+        with p.conn() as other:
+            number = c.cmd("CLIENT", "ID")
+            self.expect(c, "SELECT 3", OK)
+
+            def seen():
+                line = next(x for x in other.cmd("CLIENT", "LIST").splitlines()
+                            if x.startswith(b"id=%d " % number))
+                return re.search(rb" db=(\d+) .* cmd=(\S+) user=(\S+) ", line).groups()
+            user = seen()[2]
+            s.proc.send_signal(signal.SIGSTOP)
+            try:
+                c.send(encode("AUTH", "ann", "top-secret"))
+                self.eventually("it is under way", lambda: seen()[1] == b"auth")
+                self.assertEqual((b"3", b"auth", user), seen())
+            finally:
+                s.proc.send_signal(signal.SIGCONT)
+            self.expect(c, "CLIENT ID", OK)  # the answer to AUTH
+            self.assertEqual(number, c.read())
+            self.assertEqual((b"3", b"client|id", b"ann"), seen())
+
     def test_auth_at_a_server_that_hangs(self):
         """It takes connections: those for AUTH, which have no handshake, do not end its outage."""
         s, p, c = self.one("backend: {request_timeout: 300ms, connect_timeout: 300ms, ride_through: 1s}\n")

@@ -359,7 +359,18 @@ class Connections(WaitCase):
                 p.conn() as c:
             self.expect(c, "RPUSH {room}l x", 1)
             self.expect(c, "BLPOP {room}l 1", [b"{room}l", b"x"])
-            self.expect(c, "WAIT 0 100", 0)
+            self.not_error(c.cmd("WAIT", "0", "100"), "WAIT")
+            # and that of WAIT for others: its own user's connection is not kept from them
+            self.expect(c, "RPUSH {room}l x", 1)
+            self.expect(c, "BLPOP {room}l 1", [b"{room}l", b"x"])
+            self.not_error(c.cmd("WAIT", "0", "100"), "WAIT")
+            with p.conn() as other:
+                other.send(encode("BLPOP", "{room}m", "0"))
+                self.wait_blocked(1)
+                self.expect_error(c, "BLPOP {room}l 1",
+                                  "ERR KEYWAY backend.max_leased connections are in use")
+                self.expect_error(c, "WAIT 0 100",
+                                  "ERR KEYWAY backend.max_leased connections are in use")
 
 
 class ServersChange(WaitCase):
