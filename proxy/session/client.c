@@ -395,7 +395,7 @@ void client_tick(struct client *c, uint64_t now_ms)
     }
     if (c->queued > 0 || c->stream.out.bytes > 0)
         c->active_s = now_s;
-    if (limits->idle_timeout_ms != 0 && c->queued == 0 && !subscriber_is(c) && !c->monitors &&
-        (uint64_t)(now_s - c->active_s) * 1000 > limits->idle_timeout_ms)
+    if (c->env->idle_timeout_ms != 0 && c->queued == 0 && !subscriber_is(c) && !c->monitors &&
+        (uint64_t)(now_s - c->active_s) * 1000 > c->env->idle_timeout_ms)
         client_close(c);
 }

@@ -6,6 +6,7 @@
 #include "session/acl.h"
 #include "session/blocking.h"
 #include "session/client_pause.h"
+#include "session/config_set.h"
 #include "session/forward.h"
 #include "session/identity.h"
 #include "session/learning.h"
@@ -253,8 +254,8 @@ static enum dispatch_result dispatch_all(struct client *c, const struct command 
     enum dispatch_result stopped;
 
     if (UNLIKELY((cmd->flags & CMD_GUARDED) != 0)) {
-        if (config_set_refuses(c, cmd, r))
-            return DISPATCH_DONE;
+        if (config_set_takes(c, cmd, r, &stopped))
+            return stopped;
         identity_may_change(c, cmd, r);
     }
     if (UNLIKELY(scripts_is_news(cmd)) && acl_stops(c, cmd, r, &stopped))

@@ -56,6 +56,7 @@ struct session_env {
     struct list_node blocked;      /* struct blocking.link */
     struct ev_timer hold_timer;    /* runs every HOLD_TICK_MS while `waiting` has members */
     bool wake_waiting;             /* look at `waiting` before the loop sleeps */
+    uint64_t idle_timeout_ms;      /* client.idle_timeout, or CONFIG SET timeout; 0: never */
     uint64_t held_bytes;           /* of refused requests: ride_through_bytes bounds it */
     char *scratch;                 /* CLIENT_SCRATCH bytes; valid within one callback */
     struct resp_limits limits;     /* of requests: the configured ones, or a server's if lower */

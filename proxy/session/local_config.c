@@ -1,6 +1,6 @@
 /*
  * local_config.c - CONFIG GET: one master is asked, and what a client would act upon is what the
- * proxy itself holds to. Passwords are not shown. CONFIG SET of what is the proxy's own is refused.
+ * proxy itself holds to. Passwords are not shown.
  */
 #include <fnmatch.h>
 #include <inttypes.h>
@@ -70,7 +70,7 @@ static void own_values(const struct client *c, struct own_values *own)
     add_own(own, "bind", "%s", l->address.port != 0 ? l->address.host : "");
     add_own(own, "port", "%u", l->address.port);
     add_own(own, "maxclients", "%u", cf->client.max_clients);
-    add_own(own, "timeout", "%u", cf->client.idle_timeout_ms / 1000);
+    add_own(own, "timeout", "%u", (unsigned)(c->env->idle_timeout_ms / 1000));
     add_own(own, "tcp-keepalive", "%u", cf->client.tcp_keepalive_s);
     add_own(own, "proto-max-bulk-len", "%" PRIu64, lowest_max_bulk(c));
     add_own(own, "cluster-enabled", "%s", l->pretend == PRETEND_CLUSTER ? "yes" : "no");

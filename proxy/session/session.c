@@ -49,6 +49,7 @@ void session_env_init(struct session_env *env)
     list_init(&env->long_replies);
     list_init(&env->blocked);
     redirect_init(env);
+    env->idle_timeout_ms = cc->idle_timeout_ms;
     env->scratch = xmalloc(CLIENT_SCRATCH);
     env->limits = (struct resp_limits){.max_bulk = (uint32_t)cc->max_bulk,
                                        .max_request = (uint32_t)cc->max_request};

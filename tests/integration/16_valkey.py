@@ -201,7 +201,7 @@ class Moves(Case):
 
     def test_2_planned_failover(self):
         master = setup.cluster.masters()[0]
-        replica = setup.cluster.replicas_of(master)[0]
+        replica = setup.cluster.replica_of(master)
         self.quiet("fails", lambda: setup.cluster.failover(replica))
 
 

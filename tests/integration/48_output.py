@@ -391,7 +391,7 @@ class MonitorFollows(Monitor):
         m, c = self.monitor(), self.conn(timeout=grace(20))
         old = setup.cluster.masters()[0]
         key = setup.cluster.key_on(old, "mon")
-        new = setup.cluster.replicas_of(old)[0]
+        new = setup.cluster.replica_of(old)
         setup.cluster.failover(new)
         setup.cluster.wait_ok()
         self.expect_upstream(0, [old])

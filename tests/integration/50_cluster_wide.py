@@ -320,7 +320,7 @@ class Scan(Case):
         for _ in range(15):
             s.step()
         master = cluster.owner(0)
-        replica = cluster.replicas_of(master)[0]
+        replica = cluster.replica_of(master)
         wait_until("the replica has all keys", lambda: replica.cmd("DBSIZE") == master.cmd("DBSIZE"))
         cluster.failover(replica)
         while s.step():

@@ -269,6 +269,29 @@ class Guarded(Case):
             self.expect(c, "CONFIG SET maxmemory-samples 5", OK)
         self.assertEqual(before, each_master("CONFIG", "GET", *names))
 
+    def test_config_set_timeout(self):
+        """For the proxy's clients, of all workers; the servers' own stays, it is about the proxy."""
+        before = each_master("CONFIG", "GET", "timeout")
+        idle = [admin.conn() for _ in range(6)]
+        for conn in idle:
+            self.addCleanup(conn.close)
+            self.expect(conn, "PING", PONG)
+        with admin.conn() as c, setup.oracle.conn() as o:
+            for line in ["CONFIG SET timeout x", "CONFIG SET timeout -1", "CONFIG SET timeout 99999999999"]:
+                self.matches_oracle(c, o, line)
+            self.expect(c, "CONFIG GET timeout", [b"timeout", b"0"])
+            c.send(b"".join(encode(*line.split()) for line in (
+                "SET t 1", "CONFIG SET timeout 1", "GET t", "CONFIG GET Timeout")))
+            self.assertEqual([OK, OK, b"1", [b"Timeout", b"1"]], [c.read() for _ in range(4)])
+            begun = time.monotonic()
+            while time.monotonic() - begun < 3:  # who asks is not idle
+                self.expect(c, "PING", PONG)
+                time.sleep(0.1)
+            for conn in idle:
+                self.assertEqual(b"", conn.read_until_closed())
+            self.expect(c, "CONFIG SET timeout 0", OK)
+        self.assertEqual(before, each_master("CONFIG", "GET", "timeout"))
+
     def test_acl(self):
         with admin.conn() as c, setup.oracle.conn() as o:
             self.expect(c, "ACL WHOAMI", b"default")

@@ -365,7 +365,7 @@ class Moving(ScanCase):
 
 class Failover(ScanCase):
     def replicated(self, master):
-        replica = self.cluster.replicas_of(master)[0]
+        replica = self.cluster.replica_of(master)
         wait_until("the replica has everything", lambda: replica.info("replication").get(
             "slave_repl_offset") == master.info("replication").get("master_repl_offset"))
         return replica

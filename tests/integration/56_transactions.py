@@ -290,8 +290,7 @@ class MovingSlot(Case):
             try:
                 old = setup.cluster.owner(slot)
                 time.sleep(0.2)
-                self.eventually("it has a replica", lambda: setup.cluster.replicas_of(old))
-                setup.cluster.failover(setup.cluster.replicas_of(old)[0])
+                setup.cluster.failover(setup.cluster.replica_of(old))
                 time.sleep(0.5)
             finally:
                 stop.set()

@@ -452,8 +452,7 @@ class ServersChange(WaitCase):
         with setup.proxy.conn() as c, setup.proxy.conn() as other:
             c.send(encode("BLPOP", "{bd}", "0"))
             self.wait_blocked(1)
-            self.eventually("it has a replica", lambda: setup.cluster.replicas_of(old))
-            new = setup.cluster.replicas_of(old)[0]
+            new = setup.cluster.replica_of(old)
             setup.cluster.failover(new)
             self.eventually("it waits at the new master",
                             lambda: int(new.info("clients")["blocked_clients"]) == 1)
@@ -473,8 +472,7 @@ class TheServerDies(WaitCase):
             reads.send(encode("XREAD", "BLOCK", "0", "STREAMS", "{bk}x", "0"))
             self.wait_blocked(2)
             old = setup.cluster.owner(slot)
-            self.eventually("it has a replica", lambda: setup.cluster.replicas_of(old))
-            replica = setup.cluster.replicas_of(old)[0]
+            replica = setup.cluster.replica_of(old)
             setup.cluster.kill_master(old)
             got = pops.read()
             self.assertTrue(isinstance(got, Error) and got.startswith(b"UNKNOWN "), got)

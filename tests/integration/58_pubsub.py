@@ -579,7 +579,7 @@ class Changes(PubSubCase):
         pub = self.Publisher("planned")
         pub.start()
         time.sleep(0.2)
-        cluster.failover(cluster.replicas_of(master)[0])
+        cluster.failover(cluster.replica_of(master))
         time.sleep(1.0)
         pub.stop()
         with setup.proxy.conn() as p:

@@ -26,7 +26,7 @@ class WaitCase(Case):
             len(setup.cluster.replicas_of(n)) for n in setup.cluster.masters()] == [1, 1, 1])
         self.masters = setup.cluster.masters()
         self.keys = [setup.cluster.key_on(n, "wait") for n in self.masters]
-        self.replicas = [setup.cluster.replicas_of(n)[0] for n in self.masters]
+        self.replicas = [setup.cluster.replica_of(n) for n in self.masters]
         for node in setup.cluster.nodes:
             self.addCleanup(self.thaw, node)
 

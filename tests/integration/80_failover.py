@@ -198,7 +198,7 @@ class Planned(ClusterCase):
                 time.sleep(0.3)
                 for slot in (0, SLOTS // 2, SLOTS - 1):
                     master = cluster.owner(slot)
-                    cluster.failover(cluster.replicas_of(master)[0])
+                    cluster.failover(cluster.replica_of(master))
                     time.sleep(0.6)
                     cluster.wait_ok()
             load.assert_no_error(self)
@@ -213,7 +213,7 @@ class Planned(ClusterCase):
         with setup.proxy.conn(timeout=grace(30)) as c:
             errors = []
             for turn in range(2):
-                replica = cluster.replicas_of(cluster.owner(0))[0]
+                replica = cluster.replica_of(cluster.owner(0))
                 cluster.failover(replica, "TAKEOVER")
                 end = time.monotonic() + 1.5
                 while time.monotonic() < end:
@@ -336,7 +336,7 @@ class Death(ClusterCase):
         with Cluster(3, 1, node_timeout=60000) as cluster, \
                 Proxy(cluster.seeds(), config=config).wait_start() as p:
             master = cluster.owner(0)
-            replica = cluster.replicas_of(master)[0]
+            replica = cluster.replica_of(master)
             key = cluster.key_on(master)
             asked = replica.command_calls("role")
             master.freeze()
@@ -445,7 +445,7 @@ class Death(ClusterCase):
             other = cluster.owner(SLOTS - 1)
             key = cluster.key_on(other, "second")
             self.expect(c, ["SET", key, "1"], OK)
-            cluster.failover(cluster.replicas_of(other)[0])
+            cluster.failover(cluster.replica_of(other))
             self.expect(c, ["SET", key, "2"], OK)
             self.expect(c, ["GET", key], b"2")
         seed.restart()

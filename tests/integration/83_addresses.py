@@ -131,7 +131,7 @@ class OtherPort(Case):
         """First a replica, then a master, before the cluster has missed them."""
         with Cluster(2, 2, node_timeout=10000) as cluster, \
                 Proxy(cluster.seeds(2)).wait_start() as p, p.conn(timeout=grace(30)) as c:
-            for node in (cluster.replicas_of(cluster.nodes[0])[0], cluster.nodes[0]):
+            for node in (cluster.replica_of(cluster.nodes[0]), cluster.nodes[0]):
                 is_master = node is cluster.nodes[0]
                 key = cluster.key_on(cluster.nodes[0], "port")
                 self.expect(c, ["SET", key, "1"], OK)
@@ -151,7 +151,7 @@ class OtherPort(Case):
             cluster.wait_ok()
             # What was learnt is used: the new replica of the moved master takes over when asked to.
             with Load(p.port, clients=2, tag="port") as load:
-                cluster.failover(cluster.replicas_of(cluster.nodes[0])[0])
+                cluster.failover(cluster.replica_of(cluster.nodes[0]))
                 time.sleep(0.3)
             load.assert_no_error(self)
 
@@ -467,7 +467,7 @@ class SlowNames(Case):
                 master = cluster.owner(0)
                 key = cluster.key_on(master)
                 self.expect(c, ["SET", key, 1], OK)
-                replica = cluster.replicas_of(master)[0]
+                replica = cluster.replica_of(master)
                 self.names_take(120000)
                 time.sleep(1.1)  # what is known is out of date
                 master.kill()

@@ -317,7 +317,7 @@ class Long(Case):
                         cluster.wait_promoted(slot)
                         node.restart()
                     elif what == 1 and cluster.replicas_of(node):
-                        cluster.failover(cluster.replicas_of(node)[0])
+                        cluster.failover(cluster.replica_of(node))
                     elif what == 2:
                         node.freeze()
                         time.sleep(rng.random() * 1.5)

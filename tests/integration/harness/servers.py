@@ -413,6 +413,11 @@ class Cluster:
         return [self.node_of_port(n["port"]) for n in self.view(master)
                 if n["master"] == self.ids[master.port] and "fail" not in n["flags"]]
 
+    def replica_of(self, master):
+        """One that lives; waited for, since it may be on its way back."""
+        wait_until("%s has a replica" % master.addr, lambda: self.replicas_of(master), 20)
+        return self.replicas_of(master)[0]
+
     def seeds(self, count=None):
         return [n.addr for n in self.nodes[:count]]
 

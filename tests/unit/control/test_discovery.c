@@ -227,8 +227,9 @@ static void break_first(struct fakes *f, struct watch *w, uint64_t *promoted_us)
     CU_ASSERT_TRUE(watch_wait(w, 1000, map_has_nodes, &four_nodes, NULL));
     usleep(200 * 1000);
     fake_set_up(f, 0, false);
-    usleep(300 * 1000);
     /* Asked every 10 ms, whatever the rate of refreshes. */
+    for (int k = 0; k < 100 && fake_counts(f, 3).asked_role <= 10; k++)
+        usleep(10 * 1000);
     CU_ASSERT_TRUE(fake_counts(f, 3).asked_role > 10);
     CU_ASSERT_EQUAL(fake_counts(f, 1).asked_role, 0);
     *promoted_us = clock_us();
@@ -440,7 +441,7 @@ static void test_survives_bad_answers(void)
 
         fake_set_raw(&f, 1, bad[i]);
         discovery_want_refresh(w.discovery, 0);
-        for (int k = 0; k < 300 && watch_count(&w) == before; k++)
+        for (int k = 0; k < 3000 && watch_count(&w) == before; k++)
             usleep(1000);
         CU_ASSERT_TRUE(watch_count(&w) > before);
         CU_ASSERT_TRUE(watch_wait(&w, 0, map_covers_all, NULL, NULL));
@@ -517,7 +518,8 @@ static void test_complains_once(void)
     w.config->topology.refresh_per_s = 20;
     fake_set_raw(&f, 2, "-LOADING wait\r\n");
     watch_start(&w);
-    usleep(800 * 1000);
+    for (int k = 0; k < 500 && fake_counts(&f, 2).asked_nodes <= 8; k++)
+        usleep(10 * 1000);
     CU_ASSERT_TRUE(fake_counts(&f, 2).asked_nodes > 8);
     fake_set_raw(&f, 2, "-NOAUTH no\r\n");
     usleep(300 * 1000);

@@ -1,0 +1,73 @@
+#include "session/config_set.h"
+
+#include "base/alloc.h"
+#include "resp/write.h"
+#include "session/acl.h"
+#include "session/client_gather.h"
+#include "session/local.h"
+
+static bool is_timeout(const struct command *cmd, const struct resp_request *r)
+{
+    return r->argc == 4 && resp_arg_is(r, 2, "timeout") && strcmp(cmd->name, "config|set") == 0;
+}
+
+static void collect(struct gather *g, struct session_env *env)
+{
+    env->idle_timeout_ms = *(const uint64_t *)g->data;
+}
+
+static void finish(struct gather *g, struct session_env *env)
+{
+    struct chain out;
+
+    chain_init(&out);
+    resp_write_simple(&out, "OK");
+    client_gather_end(g, client_gather_asker(g, env), &out);
+}
+
+static void refuse(struct client *c, const struct command *cmd, const char *why)
+{
+    struct chain out;
+
+    chain_init(&out);
+    resp_write_error(
+        &out, "ERR CONFIG SET failed (possibly related to argument 'timeout') - argument %s", why);
+    client_reply(c, cmd, &out);
+    chain_clear(&out);
+}
+
+static enum dispatch_result set_timeout(struct client *c, const struct command *cmd,
+                                        const struct resp_request *r)
+{
+    enum dispatch_result stopped;
+    uint64_t *ms;
+    int64_t s;
+
+    if (acl_stops(c, cmd, r, &stopped))
+        return stopped;
+    if (!resp_arg_int(r, 3, &s)) {
+        refuse(c, cmd, "couldn't be parsed into an integer");
+        return DISPATCH_DONE;
+    }
+    if (s < 0 || s > INT32_MAX) {
+        refuse(c, cmd, "must be between 0 and 2147483647 inclusive");
+        return DISPATCH_DONE;
+    }
+    if (dispatch_barrier(c))
+        return DISPATCH_WAIT;
+    ms = xmalloc(sizeof(*ms));
+    *ms = (uint64_t)s * 1000;
+    client_gather(c, cmd, collect, finish, ms);
+    return DISPATCH_DONE;
+}
+
+bool config_set_takes(struct client *c, const struct command *cmd, const struct resp_request *r,
+                      enum dispatch_result *result)
+{
+    *result = DISPATCH_DONE;
+    if (is_timeout(cmd, r)) {
+        *result = set_timeout(c, cmd, r);
+        return true;
+    }
+    return config_set_refuses(c, cmd, r);
+}

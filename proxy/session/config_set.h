@@ -1,0 +1,19 @@
+/*
+ * config_set.h - CONFIG SET of what the proxy itself holds to.
+ *
+ * `timeout`, alone, is set here: the time after which idle clients are closed, for those of all
+ * workers, until the process ends. Everything else that CONFIG GET tells of the proxy is refused,
+ * for nothing would come of it at the servers. Layer: session. Thread: one worker.
+ */
+#ifndef SESSION_CONFIG_SET_H
+#define SESSION_CONFIG_SET_H
+
+#include "session/client.h"
+#include "session/dispatch.h"
+
+/* True: it was answered, or has to wait: *result is what the dispatcher returns. False for any
+ * other command, and for a CONFIG SET that is for the servers. */
+MUST_CHECK bool config_set_takes(struct client *c, const struct command *cmd,
+                                 const struct resp_request *r, enum dispatch_result *result);
+
+#endif
