@@ -154,14 +154,12 @@ void redirect_hold(struct client *c, struct request *r, enum refusal why)
         struct client_extra *x = client_extra(c);
 
         x->held_since_ms = clock_ms();
-        x->wait_version = c->up->map->version;
+        x->wait_version = 0;
         client_hold(c, HOLD_REFUSED);
         list_push(&env->waiting, &x->wait_link);
         METRIC_ADD(&env->metrics, held, 1);
         ev_timer_again(env->loop->ev, &env->hold_timer);
     }
-    if (why == REFUSAL_NO_OWNER)
-        env->hooks->want_refresh(env, c->up->index);
     redirect_wake(env);
 }
 
@@ -221,10 +219,25 @@ static enum verdict outage_verdict(struct client *c, struct node *n, uint64_t no
     return now - n->outage_ms > limits->ride_through_ms ? FAILED : WAIT;
 }
 
+/* A slot that moved while the nodes were asked may be nobody's in a map of their answers, and in
+ * the next one, which can be of the same round: the one after that decides. */
+static enum verdict unowned_verdict(struct client *c, uint64_t now)
+{
+    struct client_extra *x = c->extra;
+
+    if (x->wait_version == 0)
+        x->wait_version = c->up->map->version + 2;
+    if (c->up->map->version >= x->wait_version ||
+        now - x->held_since_ms > c->env->config->backend.ride_through_ms)
+        return FAILED;
+    c->env->hooks->want_refresh(c->env, c->up->index);
+    return WAIT;
+}
+
 static enum verdict try_request(struct client *c, struct request *r, uint64_t now)
 {
     uint64_t limit = c->env->config->backend.ride_through_ms;
-    const struct client_extra *x = c->extra;
+    struct client_extra *x = c->extra;
     bool asking = r->refusal == REFUSAL_ASK && r->ask_node != NULL;
     struct node *n = asking ? r->ask_node : upstream_route(c->up, r->slot);
     struct beconn *conn;
@@ -234,8 +247,8 @@ static enum verdict try_request(struct client *c, struct request *r, uint64_t no
     if (now < x->retry_at_ms)
         return now - x->held_since_ms > limit ? FAILED : WAIT;
     if (n == NULL)
-        return c->up->map->version > x->wait_version || now - x->held_since_ms > limit ? FAILED
-                                                                                       : WAIT;
+        return unowned_verdict(c, now);
+    x->wait_version = 0;
     v = n->outage_ms != 0 ? outage_verdict(c, n, now) : SENT;
     if (v != SENT)
         return v;

@@ -19,11 +19,14 @@ class Shards:
         """CLIENT KILL of every connection that the proxy has to any server; returns how many."""
         killed = 0
         for server in self.all_servers():
-            with server.conn() as c:
-                for line in c.cmd("CLIENT", "LIST").decode("latin-1").splitlines():
-                    fields = dict(f.split("=", 1) for f in line.split(" ") if "=" in f)
-                    if fields["name"] == "keyway":
-                        killed += c.cmd("CLIENT", "KILL", "ID", fields["id"])
+            try:
+                with server.conn() as c:
+                    for line in c.cmd("CLIENT", "LIST").decode("latin-1").splitlines():
+                        fields = dict(f.split("=", 1) for f in line.split(" ") if "=" in f)
+                        if fields["name"] == "keyway":
+                            killed += c.cmd("CLIENT", "KILL", "ID", fields["id"])
+            except (OSError, Closed):
+                pass  # another fault of the same round took the server away
         return killed
 
 

@@ -68,17 +68,21 @@ class FakeCase(Case):
         self.settle()
 
     def settle(self):
-        """Until the proxy's map is the cluster's again: a key of each node needs no redirect."""
+        """Until the proxy's map is the cluster's again, and no worker takes a node for dead: a key of
+        each needs no redirect."""
         def settled():
-            with proxy.conn() as c:
-                for i in range(cluster.shown):
-                    key = cluster.key_on(i, "settle")
-                    before = cluster.nodes[i].calls("TYPE", key)
-                    others = sum(n.calls("TYPE", key) for n in cluster.nodes)
-                    c.cmd("TYPE", key)
-                    if (cluster.nodes[i].calls("TYPE", key) != before + 1 or
-                            sum(n.calls("TYPE", key) for n in cluster.nodes) != others + 1):
-                        return False
+            with proxy.conn() as c, proxy.conn() as d:  # one goes to each worker
+                return all(served(conn) for conn in (c, d))
+
+        def served(c):
+            for i in range(cluster.shown):
+                key = cluster.key_on(i, "settle")
+                before = cluster.nodes[i].calls("TYPE", key)
+                others = sum(n.calls("TYPE", key) for n in cluster.nodes)
+                c.cmd("TYPE", key)
+                if (cluster.nodes[i].calls("TYPE", key) != before + 1 or
+                        sum(n.calls("TYPE", key) for n in cluster.nodes) != others + 1):
+                    return False
             return True
         wait_until("the proxy's map is the cluster's", settled, grace(15), 0.1)
 
@@ -968,6 +972,27 @@ class Topology(FakeCase):
             self.expect_error(c, ["GET", key], "CLUSTERDOWN ...")
             self.assertLess(time.monotonic() - start, grace(1.5))
             self.expect(c, ["SET", cluster.key_on(1, "claimed"), "v"], OK)
+
+
+    def test_a_slot_that_is_nobodys_for_a_moment(self):
+        """A map of answers from before and after a move lacks it: the next ones are waited for."""
+        config = "topology:\n  refresh_per_s: 1\n  refresh: 1s\n"
+        with FakeCluster(3) as torn, Proxy(torn.seeds(), config=config).wait_start() as p, \
+                p.conn(timeout=grace(20)) as c:
+            key = torn.key_on(0, "torn")
+            slot = key_slot(key)
+            rule = torn.nodes[0].rule("SET", b"-TRYAGAIN Multiple keys request during rehashing of slot\r\n",
+                                      key=key)
+            c.send(encode("SET", key, "1"))
+            self.eventually("it was refused", lambda: rule.hits)
+            torn.epoch[0] = max(torn.epoch) + 1
+            torn.owner[slot] = -1
+            self.eventually("the map has no owner for it",
+                            lambda: " 1 slots without an owner" in p.log_text(), 10)
+            torn.epoch[0] += 1
+            torn.owner[slot] = 0
+            torn.nodes[0].clear()
+            self.assertEqual(OK, c.read())
 
 
 class Start(Case):
