@@ -6,6 +6,7 @@
 #include "session/client_pause.h"
 #include "session/dispatch_error.h"
 #include "session/forward.h"
+#include "session/identity.h"
 #include "session/local.h"
 #include "session/monitor.h"
 #include "session/scripts.h"
@@ -200,6 +201,8 @@ static enum dispatch_result execute(struct client *c, const struct command *cmd)
             return abort_with(c, cmd, ERROR_NO_MULTI);
     }
     transaction_seal(c, t);
+    if (t->lets_in)
+        identity_doubt(c);
     c->extra->transaction = NULL;
     transaction_end(c);
     r = request_new(c->env, c, cmd);

@@ -54,6 +54,7 @@ struct transaction {
     bool failed;           /* EXEC will be refused */
     bool writes;           /* transaction_writes */
     bool scripts;          /* among them is what brings a server a script, or makes it forget all */
+    bool lets_in;          /* among them is what can change whom the servers let in */
     bool selects;          /* a SELECT was sent: a last command of the block takes it back */
     bool listens;          /* it subscribes: PUBLISH behind it has to find the client there */
     bool asks;             /* servers are asked for a password: nothing can be sent behind that */
