@@ -210,7 +210,7 @@ static enum dispatch_result execute(struct client *c, const struct command *cmd)
     r->is_tx = 1;
     r->data = t;
     r->is_pinned = watched != NULL;
-    r->be.whole = t->own_count > 0 || watched != NULL;
+    r->be.whole = t->own_count > 0 || t->news || watched != NULL;
     r->be.block = t->sent.block;
     r->be.len = t->sent.block->len;
     t->sent.block = NULL;

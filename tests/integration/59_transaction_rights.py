@@ -238,6 +238,35 @@ class Inside(Case):
             self.expect(c, ["EVALSHA", digest, "1", "b"], [b"b", b"inside"])
             self.expect(c, ["EVALSHA", digest, "1", "c"], [b"c", b"inside"])
 
+    def test_forgotten_before_a_long_answer(self):
+        """Scripts that a block flushes are forgotten by all workers, however large the block's array is."""
+        server, proxy = one_server()
+        try:
+            proxy.wait_routes()
+            with proxy.conn() as c:
+                digest = c.cmd("SCRIPT", "LOAD", "return 7")
+                c.cmd("SETRANGE", "big", str(3 << 20), "x")
+                self.assertEqual({7}, self.everywhere(proxy, digest))
+                self.assertEqual(OK, c.pipeline(["MULTI", "SCRIPT FLUSH", "GET big", "EXEC"])[-1][0])
+                self.assertEqual({Error(b"NOSCRIPT No matching script. Please use EVAL.")},
+                                 self.everywhere(proxy, digest))
+                got = c.pipeline(["MULTI", ["SCRIPT", "LOAD", "return 7"], "GET big", "EXEC"])[-1]
+                self.assertEqual(digest, got[0])
+                server.ok("SCRIPT", "FLUSH")
+                self.assertEqual({7}, self.everywhere(proxy, digest))
+        finally:
+            proxy.stop()
+            server.stop()
+
+    @staticmethod
+    def everywhere(proxy, digest):
+        conns = [proxy.conn() for _ in range(4)]
+        try:
+            return {c.cmd("EVALSHA", digest, "0") for c in conns}
+        finally:
+            for c in conns:
+                c.close()
+
     def test_long_scripts_wait_unsent(self):
         """Each block names a body of 512 KiB by 40 bytes: they must not be held a hundred times."""
         server, proxy = one_server()
