@@ -238,6 +238,21 @@ class Inside(Case):
             self.expect(c, ["EVALSHA", digest, "1", "b"], [b"b", b"inside"])
             self.expect(c, ["EVALSHA", digest, "1", "c"], [b"c", b"inside"])
 
+    def test_rights_are_those_at_exec(self):
+        """AUTH inside the block: what the proxy runs behind it is allowed or not as to the new user."""
+        server = Server().start()
+        self.addCleanup(server.stop)
+        server.ok("ACL", "SETUSER", "low", "on", ">pw", "+auth", "+get", "+echo", "~*")
+        block = ["MULTI", "GET k", "CLIENT GETNAME", "AUTH low pw", "CLIENT GETNAME", "CLIENT LIST", "ECHO x", "PING",
+                 "AUTH low wrong", "CLIENT LIST", "ROLE", "EXEC", "PING", "ECHO y"]
+        with Proxy([], ["--server", server.addr, "--auth", "servers"]).start() as proxy:
+            for protocol in (2, 3):
+                with server.conn(protocol=protocol) as direct, proxy.conn(protocol=protocol) as c:
+                    want, got = direct.pipeline(block), c.pipeline(block)
+                    self.assertEqual(want, got)
+                    self.assertTrue(got[11][4].startswith(b"NOPERM ACLs rules changed"), got)
+                    self.assertEqual(b"x", got[11][5])
+
     def test_forgotten_before_a_long_answer(self):
         """Scripts that a block flushes are forgotten by all workers, however large the block's array is."""
         server, proxy = one_server()
