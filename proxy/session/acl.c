@@ -281,8 +281,14 @@ static bool is_dangerous(const struct command *cmd)
 
 static bool deny(struct client *c, const struct command *cmd, const char *text)
 {
+    static const char since[] =
+        "NOPERM ACLs rules changed between the moment the transaction was accumulated and the EXEC "
+        "call. This command is no longer allowed for the following reason: no permission to "
+        "execute the command or subcommand";
     struct chain out;
 
+    if ((c->hold & HOLD_EXEC) != 0 && strncmp(text, "NOPERM ", 7) == 0)
+        text = since;
     chain_init(&out);
     resp_write_error(&out, "%s", text);
     client_reply(c, cmd, &out);

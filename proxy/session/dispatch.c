@@ -256,7 +256,8 @@ static enum dispatch_result dispatch_all(struct client *c, const struct command 
     if (UNLIKELY((cmd->flags & CMD_GUARDED) != 0)) {
         if (config_set_takes(c, cmd, r, &stopped))
             return stopped;
-        identity_may_change(c, cmd, r);
+        if (identity_is_about_users(cmd, r))
+            identity_doubt(c);
     }
     if (UNLIKELY(scripts_is_news(cmd)) && acl_stops(c, cmd, r, &stopped))
         return stopped;

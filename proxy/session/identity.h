@@ -40,9 +40,11 @@ MUST_CHECK bool identity_too_long(const struct client *c, size_t bytes);
 /* A new connection was told to AUTH: the servers let nobody in without. */
 void identity_guest_refused(struct upstream *u);
 
-/* r is on its way to the servers: if it can change who is let in, all workers doubt what they
- * know of that (identity_doubt.c). */
-void identity_may_change(struct client *c, const struct command *cmd, const struct resp_request *r);
+/* A command that can change who is let in. */
+bool identity_is_about_users(const struct command *cmd, const struct resp_request *r);
+
+/* One is on its way to the servers: all workers doubt what they know of that (identity_doubt.c). */
+void identity_doubt(struct client *c);
 
 /* For what the proxy does in several steps, of which a client knows nothing: until s ends they go
  * on connections of the upstream's own user. c has nothing else under way, and the servers have

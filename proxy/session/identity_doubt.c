@@ -21,7 +21,7 @@ static void finish(struct gather *g, struct session_env *env)
     gather_free(g);
 }
 
-static bool is_about_users(const struct command *cmd, const struct resp_request *r)
+bool identity_is_about_users(const struct command *cmd, const struct resp_request *r)
 {
     static const char *const names[] = {"acl|setuser", "acl|deluser", "acl|load"};
 
@@ -34,16 +34,12 @@ static bool is_about_users(const struct command *cmd, const struct resp_request 
     return false;
 }
 
-void identity_may_change(struct client *c, const struct command *cmd, const struct resp_request *r)
+void identity_doubt(struct client *c)
 {
     struct session_env *env = c->env;
-    struct gather *g;
-    size_t *upstream;
+    struct gather *g = xcalloc(1, sizeof(*g));
+    size_t *upstream = xmalloc(sizeof(*upstream));
 
-    if (!is_about_users(cmd, r))
-        return;
-    g = xcalloc(1, sizeof(*g));
-    upstream = xmalloc(sizeof(*upstream));
     *upstream = c->up->index;
     g->data = upstream;
     g->collect = collect;

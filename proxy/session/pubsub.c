@@ -45,8 +45,10 @@ bool pubsub_refuses(struct client *c, const struct command *cmd)
         return false;
     chain_init(&out);
     resp_write_error(&out,
-                     "ERR Can't execute '%s': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT "
+                     "%s Can't execute '%s': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT "
                      "/ RESET are allowed in this context",
+                     cmd->local == LOCAL_EXEC ? "EXECABORT Transaction discarded because of:"
+                                              : "ERR",
                      cmd->name);
     client_reply(c, cmd, &out);
     chain_clear(&out);

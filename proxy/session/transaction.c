@@ -6,6 +6,7 @@
 #include "session/client_pause.h"
 #include "session/dispatch_error.h"
 #include "session/forward.h"
+#include "session/identity.h"
 #include "session/local.h"
 #include "session/monitor.h"
 #include "session/scripts.h"
@@ -200,6 +201,8 @@ static enum dispatch_result execute(struct client *c, const struct command *cmd)
             return abort_with(c, cmd, ERROR_NO_MULTI);
     }
     transaction_seal(c, t);
+    if (t->lets_in)
+        identity_doubt(c);
     c->extra->transaction = NULL;
     transaction_end(c);
     r = request_new(c->env, c, cmd);
@@ -207,7 +210,7 @@ static enum dispatch_result execute(struct client *c, const struct command *cmd)
     r->is_tx = 1;
     r->data = t;
     r->is_pinned = watched != NULL;
-    r->be.whole = t->own_count > 0 || watched != NULL;
+    r->be.whole = t->own_count > 0 || t->news || watched != NULL;
     r->be.block = t->sent.block;
     r->be.len = t->sent.block->len;
     t->sent.block = NULL;

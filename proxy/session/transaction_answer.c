@@ -195,7 +195,7 @@ bool transaction_answer(struct client *c, struct request *r, const struct berepl
     struct transaction *t = r->data;
     struct chain out;
 
-    if (t->scripts && is_result(t, reply))
+    if ((t->scripts || t->news) && is_result(t, reply))
         transaction_learn_scripts(c, r, reply);
     chain_init(&out);
     if (t->ran_singly) {

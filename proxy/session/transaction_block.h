@@ -53,7 +53,9 @@ struct transaction {
     uint16_t publish_slot; /* of the first channel of PUBLISH; it counts where there is no key */
     bool failed;           /* EXEC will be refused */
     bool writes;           /* transaction_writes */
-    bool scripts;          /* among them is what brings a server a script, or makes it forget all */
+    bool scripts;          /* among them is what runs a script by its body */
+    bool news;             /* SCRIPT LOAD or FLUSH: all workers have to hear what became of it */
+    bool lets_in;          /* among them is what can change whom the servers let in */
     bool selects;          /* a SELECT was sent: a last command of the block takes it back */
     bool listens;          /* it subscribes: PUBLISH behind it has to find the client there */
     bool asks;             /* servers are asked for a password: nothing can be sent behind that */

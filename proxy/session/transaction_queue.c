@@ -3,6 +3,7 @@
  * for the proxy, and what the block does to its connection and takes back at its end.
  */
 #include "base/alloc.h"
+#include "session/identity.h"
 #include "session/scripts.h"
 #include "session/transaction_block.h"
 
@@ -77,7 +78,9 @@ void transaction_keep(struct client *c, struct transaction *t, enum transaction_
     if ((cmd->flags & CMD_SCRIPT) != 0)
         transaction_see_script(c, t, cmd, r);
     else if (cmd->route == ROUTE_ALL && (cmd->flags & CMD_NOSCRIPT) != 0)
-        t->scripts |= scripts_is_news(cmd);
+        t->news |= scripts_is_news(cmd);
+    if ((cmd->flags & CMD_GUARDED) != 0)
+        t->lets_in |= identity_is_about_users(cmd, r);
     if (fate == TX_SELECT)
         keep_select(t, r);
     else

@@ -12,6 +12,7 @@
 #include "base/alloc.h"
 #include "base/log.h"
 #include "resp/write.h"
+#include "session/acl.h"
 #include "session/local.h"
 #include "session/subscriber.h"
 #include "session/transaction_block.h"
@@ -144,13 +145,24 @@ static void see_reply_mode(struct client *c, struct transaction_run *run)
 static void run_own(struct client *c, struct transaction_run *run, const struct own_command *o)
 {
     const struct block *own = run->t->own.block;
+    enum dispatch_result result;
     struct resp_request req;
     struct chain out;
+    bool stopped;
     size_t used;
 
+    resp_parser_reset(run->parser);
     CHECK(resp_parse(run->parser, own->data + run->own_at, own->len - run->own_at, &req, &used) ==
           RESP_PARSE_OK);
+    /* It was allowed when it was queued: since then the user may be another. */
+    stopped = acl_stops(c, o->cmd, &req, &result);
+    if (stopped && result == DISPATCH_WAIT)
+        return; /* it comes again when the servers have answered */
     run->own_at += (uint32_t)used;
+    run->next++;
+    run->place++;
+    if (stopped)
+        return;
     chain_init(&out);
     if (!is_denied(o->cmd->local, &out))
         local_compose(c, o->cmd, &req, &out);
@@ -183,6 +195,10 @@ static void step(struct client *c, struct transaction_run *run)
         run->place += n;
         return;
     }
+    if (o->kind == OWN_RUN) {
+        run_own(c, run, o);
+        return;
+    }
     run->next++;
     if (o->kind == OWN_HELLO) {
         pass(run, 1);
@@ -191,10 +207,8 @@ static void step(struct client *c, struct transaction_run *run)
     run->place++;
     if (o->kind == OWN_SELECT)
         write_select(c, run, o->value);
-    else if (o->kind == OWN_CONFIG)
-        write_config(c, run);
     else
-        run_own(c, run, o);
+        write_config(c, run);
 }
 
 static void finish(struct client *c)

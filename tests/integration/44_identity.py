@@ -513,6 +513,22 @@ class Guests(IdentityCase):
                 self.expect(admin, self.RELEASE, OK)
                 self.assertEqual({b"v"}, self.newcomers(p))
 
+    def test_a_password_set_inside_a_transaction(self):
+        s = Server().start()
+        self.addCleanup(s.stop)
+        with Proxy([], ["--server", s.addr], workers=2,
+                   config="admin_commands: true\ntopology: {refresh: 1h}\n").start() as p:
+            admin = self.conn(proxy=p)
+            self.expect(admin, "ACL SETUSER root on >secret allcommands allkeys", OK)
+            self.expect(admin, "AUTH root secret", OK)
+            self.expect(admin, "SET k v", OK)
+            for line in self.REQUIRE:
+                self.assertEqual({b"v"}, self.newcomers(p))
+                self.assertEqual([OK, b"v"], admin.pipeline(["MULTI", line, "GET k", "EXEC"])[-1])
+                self.assertEqual({NOAUTH.encode()}, self.newcomers(p))
+                self.assertEqual([OK], admin.pipeline(["MULTI", self.RELEASE, "EXEC"])[-1])
+                self.assertEqual({b"v"}, self.newcomers(p))
+
     def newcomers(self, p):
         """What eight of them are told, on all workers."""
         conns = [p.conn() for _ in range(8)]

@@ -238,6 +238,50 @@ class Inside(Case):
             self.expect(c, ["EVALSHA", digest, "1", "b"], [b"b", b"inside"])
             self.expect(c, ["EVALSHA", digest, "1", "c"], [b"c", b"inside"])
 
+    def test_rights_are_those_at_exec(self):
+        """AUTH inside the block: what the proxy runs behind it is allowed or not as to the new user."""
+        server = Server().start()
+        self.addCleanup(server.stop)
+        server.ok("ACL", "SETUSER", "low", "on", ">pw", "+auth", "+get", "+echo", "~*")
+        block = ["MULTI", "GET k", "CLIENT GETNAME", "AUTH low pw", "CLIENT GETNAME", "CLIENT LIST", "ECHO x", "PING",
+                 "AUTH low wrong", "CLIENT LIST", "ROLE", "EXEC", "PING", "ECHO y"]
+        with Proxy([], ["--server", server.addr, "--auth", "servers"]).start() as proxy:
+            for protocol in (2, 3):
+                with server.conn(protocol=protocol) as direct, proxy.conn(protocol=protocol) as c:
+                    want, got = direct.pipeline(block), c.pipeline(block)
+                    self.assertEqual(want, got)
+                    self.assertTrue(got[11][4].startswith(b"NOPERM ACLs rules changed"), got)
+                    self.assertEqual(b"x", got[11][5])
+
+    def test_forgotten_before_a_long_answer(self):
+        """Scripts that a block flushes are forgotten by all workers, however large the block's array is."""
+        server, proxy = one_server()
+        try:
+            proxy.wait_routes()
+            with proxy.conn() as c:
+                digest = c.cmd("SCRIPT", "LOAD", "return 7")
+                c.cmd("SETRANGE", "big", str(3 << 20), "x")
+                self.assertEqual({7}, self.everywhere(proxy, digest))
+                self.assertEqual(OK, c.pipeline(["MULTI", "SCRIPT FLUSH", "GET big", "EXEC"])[-1][0])
+                self.assertEqual({Error(b"NOSCRIPT No matching script. Please use EVAL.")},
+                                 self.everywhere(proxy, digest))
+                got = c.pipeline(["MULTI", ["SCRIPT", "LOAD", "return 7"], "GET big", "EXEC"])[-1]
+                self.assertEqual(digest, got[0])
+                server.ok("SCRIPT", "FLUSH")
+                self.assertEqual({7}, self.everywhere(proxy, digest))
+        finally:
+            proxy.stop()
+            server.stop()
+
+    @staticmethod
+    def everywhere(proxy, digest):
+        conns = [proxy.conn() for _ in range(4)]
+        try:
+            return {c.cmd("EVALSHA", digest, "0") for c in conns}
+        finally:
+            for c in conns:
+                c.close()
+
     def test_long_scripts_wait_unsent(self):
         """Each block names a body of 512 KiB by 40 bytes: they must not be held a hundred times."""
         server, proxy = one_server()
