@@ -200,7 +200,7 @@ class Planned(ClusterCase):
                     master = cluster.owner(slot)
                     cluster.failover(cluster.replica_of(master))
                     time.sleep(0.6)
-                    cluster.wait_ok()
+                    cluster.wait_ok(90)
             load.assert_no_error(self)
             load.check_counters(self, c)
 
