@@ -202,8 +202,8 @@ void beconn_return_unsent(struct beconn *c)
  * it would not look at more before it has answered. */
 static void hold_if_silent(struct beconn *c, uint64_t now_ms)
 {
-    uint32_t ms =
-        c->env->silence_ms + LOOP_TICK_MS; /* the times below are up to a tick too early */
+    /* The times below are up to a tick too early. */
+    uint32_t ms = c->env->silence_ms + LOOP_TICK_MS;
 
     if (c->env->silence_ms != 0 && !c->leased && (uint32_t)now_ms - c->head->sent_ms >= ms &&
         now_ms - c->progress_ms >= ms && c->head->end + c->handshake_bytes <= c->stream.written)

@@ -61,8 +61,7 @@ struct client_extra {
     uint64_t retry_at_ms;       /* not before */
     uint64_t held_since_ms;
     uint64_t unsure_until_ms; /* so long a map may come that names what a script's refusal names */
-    uint64_t
-        wait_version; /* the map that decides about a slot without an owner; 0: there is none */
+    uint64_t wait_version;    /* of the map that decides about a slot without owner; 0: none */
 };
 
 struct client {

@@ -25,9 +25,7 @@ void transaction_end(struct client *c);
 /* Bytes that the client's open transaction holds. */
 uint64_t transaction_bytes(const struct client *c);
 
-/* Commands that it has queued, or whose answers EXEC is writing; -1: the client is not inside
- * MULTI.
- */
+/* Commands that it has queued, or whose answers EXEC is writing; -1: it is not inside MULTI. */
 int transaction_commands(const struct client *c);
 
 /* Among them is one that a pause of writes is about. The client is inside MULTI. */

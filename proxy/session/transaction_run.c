@@ -40,7 +40,7 @@ uint64_t transaction_run_bytes(const struct client *c)
 
     if (run == NULL)
         return 0;
-    return (run->t->own.block != NULL ? run->t->own.block->cap : 0) + run->end - run->at;
+    return transaction_memory(run->t) + run->end - run->at;
 }
 
 void transaction_run_drop(struct client *c)

@@ -957,7 +957,7 @@ class Topology(FakeCase):
             raise errors[0]
 
     def test_a_slot_that_no_node_claims(self):
-        """It fails after one refresh, not after the whole bound."""
+        """It fails after a refresh or two, not after the whole bound."""
         key = cluster.key_on(0, "unclaimed")
         slot = key_slot(key)
         top = max(cluster.epoch) + 1
