@@ -1,6 +1,7 @@
 #include "session/gather.h"
 
 #include "base/alloc.h"
+#include "session/env.h"
 
 void gather_append(struct gather *g, const char *p, size_t n)
 {
@@ -10,6 +11,27 @@ void gather_append(struct gather *g, const char *p, size_t n)
     }
     memcpy(g->text + g->len, p, n);
     g->len += n;
+}
+
+static void finish_told(struct gather *g, struct session_env *env)
+{
+    (void)env;
+    gather_free(g);
+}
+
+void gather_tell(struct session_env *env, void (*collect)(struct gather *, struct session_env *),
+                 void *data)
+{
+    struct gather *g = xcalloc(1, sizeof(*g));
+
+    g->collect = collect;
+    g->finish = finish_told;
+    g->data = data;
+    collect(g, env);
+    if (env->worker_count > 1)
+        env->hooks->gather(env, g);
+    else
+        gather_free(g);
 }
 
 void gather_free(struct gather *g)

@@ -25,6 +25,11 @@ struct gather {
 /* Appends to g->text. */
 void gather_append(struct gather *g, const char *p, size_t n);
 
+/* For all workers, this one at once, without an answer to wait for. `data` is malloc'ed, and
+ * belongs to the gather from here on. */
+void gather_tell(struct session_env *env, void (*collect)(struct gather *, struct session_env *),
+                 void *data);
+
 /* Frees it with its text and data. */
 void gather_free(struct gather *g);
 

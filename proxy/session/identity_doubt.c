@@ -15,12 +15,6 @@ static void collect(struct gather *g, struct session_env *env)
     u->guests_doubt_us = clock_us();
 }
 
-static void finish(struct gather *g, struct session_env *env)
-{
-    (void)env;
-    gather_free(g);
-}
-
 bool identity_is_about_users(const struct command *cmd, const struct resp_request *r)
 {
     static const char *const names[] = {"acl|setuser", "acl|deluser", "acl|load"};
@@ -36,17 +30,8 @@ bool identity_is_about_users(const struct command *cmd, const struct resp_reques
 
 void identity_doubt(struct client *c)
 {
-    struct session_env *env = c->env;
-    struct gather *g = xcalloc(1, sizeof(*g));
     size_t *upstream = xmalloc(sizeof(*upstream));
 
     *upstream = c->up->index;
-    g->data = upstream;
-    g->collect = collect;
-    g->finish = finish;
-    collect(g, env);
-    if (env->worker_count > 1)
-        env->hooks->gather(env, g);
-    else
-        gather_free(g);
+    gather_tell(c->env, collect, upstream);
 }

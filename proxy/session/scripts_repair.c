@@ -30,29 +30,15 @@ static void collect(struct gather *g, struct session_env *env)
         (void)scripts_remember(env->scripts, n->body, n->len, SCRIPT_TAKEN);
 }
 
-static void finish(struct gather *g, struct session_env *env)
-{
-    (void)env;
-    gather_free(g);
-}
-
 static void tell_all(struct session_env *env, bool flush, const char *body, uint32_t len)
 {
-    struct gather *g = xcalloc(1, sizeof(*g));
     struct news *n = xmalloc(sizeof(*n) + len);
 
     n->flush = flush;
     n->len = len;
     if (len > 0)
         memcpy(n->body, body, len);
-    g->collect = collect;
-    g->finish = finish;
-    g->data = n;
-    collect(g, env);
-    if (env->worker_count > 1)
-        env->hooks->gather(env, g);
-    else
-        gather_free(g);
+    gather_tell(env, collect, n);
 }
 
 bool scripts_is_news(const struct command *cmd)
