@@ -18,6 +18,7 @@
 
 #define RUN_ID_LEN 40
 #define BECONN_SCRATCH (128 * 1024)
+#define HANDSHAKE_CHANGE_MAX 128
 
 struct beconn;
 struct node;
@@ -178,6 +179,11 @@ void beconn_tick(struct beconn *c, uint64_t now_ms);
 
 /* Queues what the profile needs: AUTH or HELLO, name, no-evict, facts about the server. */
 void handshake_start(struct beconn *c);
+/* Makes c, which is exclusive, ready and asked nothing, one of another profile of the same user:
+ * the commands for that are written to `text`, to be sent by the caller before anything else, and
+ * counted in *commands. Returns their bytes. Where the server refuses one c is to be retired. */
+size_t handshake_change(struct beconn *c, uint16_t profile, char text[HANDSHAKE_CHANGE_MAX],
+                        uint16_t *commands);
 /* Takes one of its replies. False: the connection was closed. */
 MUST_CHECK bool handshake_reply(struct beconn *c, const struct bereply *reply);
 

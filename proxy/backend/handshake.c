@@ -229,6 +229,39 @@ void handshake_start(struct beconn *c)
         become_ready(c);
 }
 
+size_t handshake_change(struct beconn *c, uint16_t profile, char text[HANDSHAKE_CHANGE_MAX],
+                        uint16_t *commands)
+{
+    const struct profile *from = profile_of(c), *to = &c->env->profiles->profiles[profile];
+    size_t n = 0;
+
+    CHECK(c->leased && c->state == BECONN_READY && c->head == NULL);
+    *commands = 0;
+    if (from->proto != to->proto) {
+        n += (size_t)snprintf(text + n, HANDSHAKE_CHANGE_MAX - n,
+                              "*2\r\n$5\r\nHELLO\r\n$1\r\n%u\r\n", to->proto);
+        ++*commands;
+    }
+    if (from->db != to->db) {
+        char db[8];
+        int digits = snprintf(db, sizeof(db), "%u", to->db);
+
+        n += (size_t)snprintf(text + n, HANDSHAKE_CHANGE_MAX - n,
+                              "*2\r\n$6\r\nSELECT\r\n$%d\r\n%s\r\n", digits, db);
+        ++*commands;
+    }
+    if (from->no_touch != to->no_touch) {
+        n += (size_t)snprintf(text + n, HANDSHAKE_CHANGE_MAX - n,
+                              "*3\r\n$6\r\nCLIENT\r\n$8\r\nNO-TOUCH\r\n$%d\r\n%s\r\n",
+                              to->no_touch ? 2 : 3, to->no_touch ? "ON" : "OFF");
+        ++*commands;
+    }
+    profile_ref(c->env->profiles, profile);
+    profile_unref(c->env->profiles, c->profile);
+    c->profile = profile;
+    return n;
+}
+
 static bool begins_with(const struct bereply *reply, const char *word)
 {
     size_t n = strlen(word);

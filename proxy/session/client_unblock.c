@@ -100,7 +100,7 @@ static bool ask_server(struct client *c, const struct unblock_order *o)
 
     if (conn == NULL)
         return false;
-    forward_to(c, c->head, conn, text, blocking_unblock_text(text, o->server_id, o->error));
+    forward_to(c, c->head, conn, text, blocking_unblock_text(text, o->server_id, o->error), 1);
     return true;
 }
 

@@ -118,10 +118,10 @@ void forward_new(struct client *c, struct request *r, const char *bytes, uint32_
 }
 
 void forward_to(struct client *c, struct request *r, struct beconn *conn, const char *bytes,
-                uint32_t len)
+                uint32_t len, uint16_t replies)
 {
     memcpy(beconn_reserve(conn, len), bytes, len);
-    beconn_commit(conn, &r->be, len, 0, 1);
+    beconn_commit(conn, &r->be, len, 0, replies);
     account_sent(c, r, conn->node);
 }
 

@@ -14,9 +14,9 @@
 void forward_new(struct client *c, struct request *r, const char *bytes, uint32_t len,
                  struct block *block);
 
-/* Sends a new request without a slot on this connection, and nowhere else. */
+/* Sends a new request on this connection, and nowhere else; the last of `replies` is its answer. */
 void forward_to(struct client *c, struct request *r, struct beconn *conn, const char *bytes,
-                uint32_t len);
+                uint32_t len, uint16_t replies);
 
 /* Sends a new request whose bytes r->be holds already. */
 void forward_stored(struct client *c, struct request *r);

@@ -92,6 +92,8 @@ static void on_early_error(struct beconn *conn, struct bereq *be, const struct b
 
     if (r->is_tx)
         transaction_early_error(r, conn, reply);
+    else if (r->is_pinned && r->cmd->local != LOCAL_WATCH)
+        conn->retired = true; /* it is not as the profile has it */
 }
 
 /* What the connection has to do with r is done. */

@@ -95,7 +95,7 @@ struct request *scatter_add_to(struct client *c, struct request *parent, struct 
     struct request *p = scatter_part_new(c, parent, SLOT_NONE);
 
     scatter_link_part(parent->scatter, p);
-    forward_to(c, p, conn, bytes, len);
+    forward_to(c, p, conn, bytes, len, 1);
     return p;
 }
 

@@ -191,7 +191,7 @@ static enum dispatch_result execute(struct client *c, const struct command *cmd)
     bool asking = false;
     struct request *r;
 
-    if (must_wait(c, slot, alone))
+    if (must_wait(c, slot, alone) || (watch_is_on(c) && watch_follows(c)))
         return DISPATCH_WAIT;
     if (watch_is_on(c)) {
         watched = watch_connection(c, &asking);

@@ -17,6 +17,7 @@ struct watch {
     uint16_t slot;
     bool confirmed; /* a WATCH was answered with OK */
     bool asking;    /* by the target of an ASK */
+    int home;       /* the profile that conn was leased from, with a reference; -1: conn has it */
 };
 
 static void watch_free(struct client *c)
@@ -26,6 +27,8 @@ static void watch_free(struct client *c)
     c->extra->watch = NULL;
     if (w->conn != NULL)
         w->conn->user = NULL;
+    if (w->home >= 0)
+        profile_unref(&c->env->profiles, (uint16_t)w->home);
     free(w);
 }
 
@@ -34,16 +37,22 @@ uint16_t watch_slot(const struct client *c)
     return watch_is_on(c) ? c->extra->watch->slot : SLOT_NONE;
 }
 
-/* The reply of an UNWATCH that nobody waits for gives the connection back
- * (session/forward_reply.c). */
-static void send_unwatch(struct client *c, struct beconn *conn)
+/* The server forgets what it watches (unless it has: clean), and conn is as it was when it was
+ * leased. The last reply, for which nobody waits, gives conn back (session/forward_reply.c). */
+static void clean_up(struct client *c, struct beconn *conn, bool clean, int home)
 {
     struct request *r = request_new(c->env, NULL, command_find_name("unwatch", 7));
+    char text[UNWATCH_LEN + HANDSHAKE_CHANGE_MAX];
+    size_t n = clean ? 0 : UNWATCH_LEN;
+    uint16_t replies = 0;
 
+    memcpy(text, unwatch_command, n);
+    if (home >= 0)
+        n += handshake_change(conn, (uint16_t)home, text + n, &replies);
     r->is_pinned = 1;
-    memcpy(beconn_reserve(conn, UNWATCH_LEN), unwatch_command, UNWATCH_LEN);
+    memcpy(beconn_reserve(conn, n), text, n);
     r->state = REQUEST_SENT;
-    beconn_commit(conn, &r->be, UNWATCH_LEN, 0, 1);
+    beconn_commit(conn, &r->be, n, 0, (uint16_t)(replies + !clean));
 }
 
 /* The connection is not the client's any more. */
@@ -56,8 +65,9 @@ static void let_go(struct client *c, bool clean)
         return;
     conn->user = NULL;
     w->conn = NULL;
-    if (!clean && conn->head == NULL && conn->state == BECONN_READY)
-        send_unwatch(c, conn);
+    if ((!clean || w->home >= 0) && conn->head == NULL && conn->state == BECONN_READY &&
+        !conn->retired)
+        clean_up(c, conn, clean, w->home);
     else
         node_return(&conn); /* closed when its last reply has come, if it still owes one */
 }
@@ -90,10 +100,19 @@ void watch_conflict(const struct client *c, struct chain *out)
 
 /* --- WATCH --- */
 
-/* The slot is or will be served elsewhere, or the client speaks another dialect now. */
+/* AUTH came between: the connection is another user's. */
+static bool is_anothers(const struct client *c, const struct beconn *conn)
+{
+    const struct profile *all = c->env->profiles.profiles;
+    const struct profile *its = &all[conn->profile], *own = &all[c->profile];
+
+    return !profile_same_user(its, own) || its->readonly != own->readonly;
+}
+
+/* The slot is or will be served elsewhere, or the connection cannot be the client's any more. */
 static bool is_stale(const struct client *c, const struct watch *w)
 {
-    return w->conn == NULL || w->conn->profile != c->profile || w->conn->node->held ||
+    return w->conn == NULL || is_anothers(c, w->conn) || w->conn->node->held ||
            (!w->asking && upstream_route(c->up, w->slot) != w->conn->node);
 }
 
@@ -107,8 +126,10 @@ struct beconn *watch_lease(struct client *c, const struct request *r, struct nod
     conn = node_lease(n, c->profile);
     if (conn == NULL)
         return NULL;
-    if (w == NULL)
+    if (w == NULL) {
         w = c->extra->watch = xcalloc(1, sizeof(*w));
+        w->home = -1;
+    }
     w->conn = conn;
     w->slot = r->slot;
     conn->user = w;
@@ -120,11 +141,46 @@ void watch_sent(struct client *c, bool asking)
     c->extra->watch->asking = asking;
 }
 
+/* HELLO, SELECT or CLIENT NO-TOUCH came between: the connection follows the client. Where the
+ * server refuses that, it is let go (followed). */
+static void follow(struct client *c)
+{
+    struct watch *w = c->extra->watch;
+    struct request *r = request_new(c->env, c, command_find_name("unwatch", 7));
+    char text[HANDSHAKE_CHANGE_MAX];
+    uint16_t replies;
+    size_t n;
+
+    if (w->home < 0) {
+        w->home = w->conn->profile;
+        profile_ref(&c->env->profiles, w->conn->profile);
+    }
+    n = handshake_change(w->conn, c->profile, text, &replies);
+    r->slot = w->slot;
+    r->is_pinned = 1;
+    client_enqueue(c, r);
+    r->silent = 1;
+    client_hold(c, HOLD_BARRIER);
+    forward_to(c, r, w->conn, text, (uint32_t)n, replies);
+}
+
+bool watch_follows(struct client *c)
+{
+    const struct watch *w = c->extra->watch;
+
+    if (is_stale(c, w) || w->conn->profile == c->profile)
+        return false;
+    follow(c);
+    return true;
+}
+
 static void send_watch(struct client *c, const struct command *cmd, const struct resp_request *r,
                        uint16_t slot)
 {
     struct request *req = request_new(c->env, c, cmd);
 
+    if (watch_is_on(c))
+        (void)watch_follows(c);
     req->slot = slot;
     req->is_pinned = 1;
     req->be.block = block_new_exact(r->len);
@@ -207,6 +263,18 @@ static void exec_replied(struct client *c, struct request *r, const struct berep
         forward_answered(c, r, reply);
 }
 
+/* Where the connection could not follow the client, EXEC answers nil. */
+static void followed(struct client *c, struct request *r, const struct bereply *reply)
+{
+    struct beconn *conn = c->extra->watch->conn;
+
+    if (conn != NULL && reply->type == '-')
+        conn->retired = true;
+    if (conn != NULL && conn->retired)
+        let_go(c, false);
+    forward_answered(c, r, reply);
+}
+
 void watch_replied(struct client *c, struct request *r, const struct bereply *reply,
                    enum refusal why)
 {
@@ -214,6 +282,8 @@ void watch_replied(struct client *c, struct request *r, const struct bereply *re
 
     if (r->is_tx) {
         exec_replied(c, r, reply, why);
+    } else if (r->cmd->local != LOCAL_WATCH) {
+        followed(c, r, reply);
     } else if (why == REFUSAL_NONE) {
         if (reply->type == '+')
             w->confirmed = true;

@@ -5,9 +5,10 @@
  * WATCH leases an exclusive connection to its slot's node and is answered before anything behind it
  * is parsed; EXEC goes over that connection when everything before it is answered. What the client
  * asks in between takes the usual ways: it runs behind WATCH and before EXEC, which is all that
- * counts. When the connection is lost or the slot has moved, EXEC answers nil, as for a key that
- * was changed: clients try again. The connection is given back when the server watches nothing any
- * more. Layer: session. Thread: one worker. Owner: the client (client_extra.watch).
+ * counts. HELLO and SELECT in between are repeated on it. When the connection is lost or the slot
+ * has moved, EXEC answers nil, as for a key that was changed: clients try again. The connection is
+ * given back when the server watches nothing any more. Layer: session. Thread: one worker. Owner:
+ * the client (client_extra.watch).
  */
 #ifndef SESSION_WATCH_H
 #define SESSION_WATCH_H
@@ -27,6 +28,10 @@ uint16_t watch_slot(const struct client *c);
 
 /* Ends it: the connection is given back as soon as the server has confirmed UNWATCH. */
 void watch_release(struct client *c);
+
+/* Before EXEC: true when the client is in another database or dialect than the connection, which is
+ * being told so; a hold was set, EXEC has to come again. */
+bool watch_follows(struct client *c);
 
 /* The connection for EXEC; NULL when EXEC has to answer nil. *asking: to be preceded by ASKING. */
 struct beconn *watch_connection(struct client *c, bool *asking);

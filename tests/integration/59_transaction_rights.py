@@ -5,7 +5,7 @@ import unittest
 
 from harness.case import Case, Setup
 from harness.proxy import STANDIN, Proxy, grace
-from harness.resp import OK, PONG, Error, Simple, encode
+from harness.resp import NULL, OK, PONG, Error, Simple, encode
 from harness.servers import Server
 
 QUEUED = Simple(b"QUEUED")
@@ -67,6 +67,16 @@ class OneServer(Case):
         "MULTI | FUNCTION LIST | SCRIPT EXISTS x | LATENCY RESET | OBJECT HELP | EXEC",
         "WATCH a | SET a 1 | MULTI | SET a 2 | EXEC | GET a",
         "WATCH a b c | MULTI | SELECT 1 | SET a 2 | EXEC | GET a | SELECT 0 | GET a",
+        "WATCH k | SELECT 3 | SET k three | MULTI | GET k | SET k 3 | EXEC | GET k | SELECT 0 | GET k",
+        "WATCH k | SELECT 3 | SELECT 0 | SET k mine | SELECT 3 | MULTI | SET k 3 | EXEC | GET k",
+        "WATCH k | SELECT 3 | WATCH k | SELECT 0 | SELECT 3 | SET k mine | SELECT 0 | MULTI | PING | EXEC",
+        "WATCH k | SELECT 3 | WATCH k | SELECT 5 | MULTI | SET k five | SELECT 0 | GET k | EXEC | GET k"
+        " | WATCH k | MULTI | GET k | EXEC | SELECT 5 | GET k",
+        "SELECT 4 | WATCH k | HELLO 2 | SELECT 0 | HELLO 2 | MULTI | GET k | EXEC",
+        "WATCH k | SELECT 3 | WATCH k | UNWATCH | MULTI | SET k x | EXEC | SELECT 0 | EXISTS k",
+        "WATCH k | SELECT 3 | MULTI | SET k x | DISCARD | SET k y | MULTI | GET k | EXEC",
+        "WATCH k | SELECT 3 | SET k str | MULTI | LPUSH k x | GET k | EXEC | SELECT 0 | EXISTS k",
+        "WATCH k | SELECT 3 | RESET | MULTI | SET k x | EXEC | GET k",
         "MULTI | BLPOP x y 0 | XREAD BLOCK 0 STREAMS s t $ $ | EXEC",
         "MULTI | PUBLISH c m | SPUBLISH c m | PUBSUB NUMPAT | EXEC",
         "MULTI | SAVE | EXEC", "MULTI | SYNC | EXEC",
@@ -87,6 +97,48 @@ class OneServer(Case):
                 with self.subTest("pipelined " + script), self.proxy.conn() as c, \
                         self.oracle.conn() as o:
                     self.assertEqual(o.pipeline(lines), c.pipeline(lines))
+
+    def test_watch_goes_along(self):
+        """HELLO and SELECT behind WATCH: the connection that watches is told, and told again."""
+        before = int(self.server.info("stats")["total_connections_received"])
+        for proto in (3, 2):
+            for n in range(40):
+                with self.subTest(proto=proto, n=n), self.proxy.conn() as c, self.proxy.conn() as d:
+                    c.cmd("HELLO", 5 - proto)
+                    self.expect(c, "WATCH wk", OK)
+                    c.cmd("HELLO", proto)
+                    self.expect(c, ["SELECT", n % 7], OK)
+                    got = c.pipeline(["MULTI", "HSET wh f v", "HGETALL wh", "EXEC"])[-1]
+                    self.assertEqual([(b"f", b"v")] if proto == 3 else [b"f", b"v"], got[1])
+                    self.expect(c, "WATCH wh", OK)
+                    c.cmd("HELLO", 5 - proto)
+                    self.expect(c, ["SELECT", 8], OK)
+                    self.expect(d, ["SELECT", n % 7], OK)
+                    self.expect(d, "DEL wh", 1)
+                    self.expect(c, "MULTI", OK)
+                    self.expect(c, "SET wk gone", QUEUED)
+                    self.expect(c, "EXEC", NULL if proto == 2 else None)
+                    self.expect(c, "EXISTS wk", 0)
+        grown = int(self.server.info("stats")["total_connections_received"]) - before
+        self.assertLess(grown, 60)  # one for each database and dialect, not for each transaction
+
+    def test_where_watch_cannot_go_along(self):
+        """The block must not run in the database of the WATCH."""
+        with self.proxy.conn() as c:
+            self.expect(c, "WATCH wk", OK)
+            self.expect(c, "SELECT 3", OK)
+            self.expect(c, "GET wk", None)
+            self.server.ok("ACL", "SETUSER", "default", "-select")
+            try:
+                self.assertEqual([OK, QUEUED, None], c.pipeline(["MULTI", "SET wk x", "EXEC"]))
+            finally:
+                self.server.ok("ACL", "SETUSER", "default", "+select")
+            for db in (3, 0):
+                self.expect(c, ["SELECT", db], OK)
+                self.expect(c, "EXISTS wk", 0)
+            self.assertEqual([OK, OK, QUEUED, [OK]],
+                             c.pipeline(["WATCH wk", "MULTI", "SET wk x", "EXEC"]))
+            self.expect(c, "DEL wk", 1)
 
     def test_a_select_inside_concerns_nobody_else(self):
         """The connection is shared: it is back in its database when the block has run."""
