@@ -41,14 +41,19 @@ uint16_t watch_slot(const struct client *c)
  * leased. The last reply, for which nobody waits, gives conn back (session/forward_reply.c). */
 static void clean_up(struct client *c, struct beconn *conn, bool clean, int home)
 {
-    struct request *r = request_new(c->env, NULL, command_find_name("unwatch", 7));
     char text[UNWATCH_LEN + HANDSHAKE_CHANGE_MAX];
     size_t n = clean ? 0 : UNWATCH_LEN;
     uint16_t replies = 0;
+    struct request *r;
 
     memcpy(text, unwatch_command, n);
     if (home >= 0)
         n += handshake_change(conn, (uint16_t)home, text + n, &replies);
+    if (n == 0) {
+        node_return(&conn);
+        return;
+    }
+    r = request_new(c->env, NULL, command_find_name("unwatch", 7));
     r->is_pinned = 1;
     memcpy(beconn_reserve(conn, n), text, n);
     r->state = REQUEST_SENT;
@@ -65,8 +70,7 @@ static void let_go(struct client *c, bool clean)
         return;
     conn->user = NULL;
     w->conn = NULL;
-    if ((!clean || w->home >= 0) && conn->head == NULL && conn->state == BECONN_READY &&
-        !conn->retired)
+    if (conn->head == NULL && conn->state == BECONN_READY && !conn->retired)
         clean_up(c, conn, clean, w->home);
     else
         node_return(&conn); /* closed when its last reply has come, if it still owes one */
@@ -141,36 +145,30 @@ void watch_sent(struct client *c, bool asking)
     c->extra->watch->asking = asking;
 }
 
-/* HELLO, SELECT or CLIENT NO-TOUCH came between: the connection follows the client. Where the
- * server refuses that, it is let go (followed). */
-static void follow(struct client *c)
+bool watch_follows(struct client *c)
 {
     struct watch *w = c->extra->watch;
-    struct request *r = request_new(c->env, c, command_find_name("unwatch", 7));
     char text[HANDSHAKE_CHANGE_MAX];
+    struct request *r;
     uint16_t replies;
     size_t n;
 
+    if (is_stale(c, w) || w->conn->profile == c->profile)
+        return false;
     if (w->home < 0) {
         w->home = w->conn->profile;
         profile_ref(&c->env->profiles, w->conn->profile);
     }
     n = handshake_change(w->conn, c->profile, text, &replies);
+    if (n == 0)
+        return false;
+    r = request_new(c->env, c, command_find_name("unwatch", 7));
     r->slot = w->slot;
     r->is_pinned = 1;
     client_enqueue(c, r);
     r->silent = 1;
     client_hold(c, HOLD_BARRIER);
     forward_to(c, r, w->conn, text, (uint32_t)n, replies);
-}
-
-bool watch_follows(struct client *c)
-{
-    const struct watch *w = c->extra->watch;
-
-    if (is_stale(c, w) || w->conn->profile == c->profile)
-        return false;
-    follow(c);
     return true;
 }
 
@@ -180,7 +178,7 @@ static void send_watch(struct client *c, const struct command *cmd, const struct
     struct request *req = request_new(c->env, c, cmd);
 
     if (watch_is_on(c))
-        (void)watch_follows(c);
+        (void)watch_follows(c); /* WATCH goes behind */
     req->slot = slot;
     req->is_pinned = 1;
     req->be.block = block_new_exact(r->len);

@@ -119,6 +119,9 @@ class OneServer(Case):
                     self.expect(c, "SET wk gone", QUEUED)
                     self.expect(c, "EXEC", NULL if proto == 2 else None)
                     self.expect(c, "EXISTS wk", 0)
+                    self.assertEqual([OK] * 6 + [QUEUED, [PONG]], c.pipeline(
+                        ["SELECT 0", "WATCH wk", "SELECT 3", "WATCH wk", "SELECT 0", "MULTI",
+                         "PING", "EXEC"]))
         grown = int(self.server.info("stats")["total_connections_received"]) - before
         self.assertLess(grown, 60)  # one for each database and dialect, not for each transaction
 
