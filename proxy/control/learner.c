@@ -5,6 +5,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "command/learnt.h"
 #include "control/command_reply.h"
 #include "control/node_query.h"
 
