@@ -330,7 +330,7 @@ void learner_on_map(struct learner *l, const struct slotmap *m)
     for (at = l->servers.next; at != &l->servers; at = at->next)
         CONTAINER_OF(at, struct learner_server, link)->keep = false;
     for (size_t i = 0; i < m->node_count; i++)
-        if (m->nodes[i].is_master && m->nodes[i].slots > 0 && m->nodes[i].target.len != 0)
+        if (slotmap_is_owner(m, i) && m->nodes[i].target.len != 0)
             know_server(l, &m->nodes[i]);
     LIST_FOREACH (at, tmp, &l->servers) {
         struct learner_server *s = CONTAINER_OF(at, struct learner_server, link);
