@@ -13,7 +13,9 @@
 #ifndef CONTROL_DISCOVERY_SENTINEL_H
 #define CONTROL_DISCOVERY_SENTINEL_H
 
-#include "control/discovery_cluster.h"
+#include "control/discovery_resolve.h"
+#include "control/discovery_watch.h"
+#include "control/node_query.h"
 #include "topology/sentinel.h"
 
 struct discovery_sentinel;
