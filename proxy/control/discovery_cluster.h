@@ -12,6 +12,7 @@
 #ifndef CONTROL_DISCOVERY_CLUSTER_H
 #define CONTROL_DISCOVERY_CLUSTER_H
 
+#include "control/complaint.h"
 #include "control/discovery_resolve.h"
 #include "control/discovery_watch.h"
 #include "control/node_query.h"
@@ -40,9 +41,9 @@ struct discovery_node {
     uint64_t retry_ms;        /* not connected again before, except by a round */
     uint64_t probed_ms;       /* when it was asked ROLE last */
     uint64_t out_ms;          /* of a master: since when it is out of reach; 0: it is not */
-    uint64_t well_ms;    /* since when it is in reach again; out_ms goes when that has lasted */
-    bool out_failed;     /* out_ms is since the cluster calls it failed */
-    char complaint[160]; /* what was logged of it last; empty: nothing bad */
+    uint64_t well_ms; /* since when it is in reach again; out_ms goes when that has lasted */
+    bool out_failed;  /* out_ms is since the cluster calls it failed */
+    struct complaint complaint;
 };
 
 struct discovery_node *discovery_node_find(struct discovery_cluster *c, const struct addr *a);

@@ -13,6 +13,7 @@
 #ifndef CONTROL_DISCOVERY_SENTINEL_H
 #define CONTROL_DISCOVERY_SENTINEL_H
 
+#include "control/complaint.h"
 #include "control/discovery_resolve.h"
 #include "control/discovery_watch.h"
 #include "control/node_query.h"
@@ -45,7 +46,7 @@ struct sentinel_peer {
     uint64_t named_ms; /* when another Sentinel, or the configuration, named it last */
     uint64_t retry_ms, ping_ms;
     uint32_t failures; /* in a row */
-    char complaint[160];
+    struct complaint complaint;
 };
 
 /* What a shard's next master is expected to be, and why. */
