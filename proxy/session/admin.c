@@ -6,7 +6,6 @@
 #include "base/crc16.h"
 #include "resp/write.h"
 #include "session/error.h"
-#include "session/forward.h"
 #include "session/identity.h"
 #include "session/local.h"
 #include "session/merge_admin.h"
