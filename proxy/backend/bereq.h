@@ -3,8 +3,9 @@
  *
  * Embedded in the sender's own request. It cannot be cancelled once sent: its replies will come and
  * must be popped. Until they are framed its bytes stay in their block, so that it can be sent
- * again. Layer: backend. Thread: one worker. Owner: the sender; lent to the connection from
- * beconn_commit until the reply or the loss is reported.
+ * again.
+ * Layer: backend. Thread: one worker. Owner: the sender; lent to the connection from beconn_commit
+ * until the reply or the loss is reported.
  */
 #ifndef BACKEND_BEREQ_H
 #define BACKEND_BEREQ_H

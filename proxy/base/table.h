@@ -2,7 +2,7 @@
  * table.h - intrusive hash table with chains.
  *
  * A member embeds a struct table_node; the user compares members and passes their hash. It grows by
- * doubling and never shrinks below what it once held.
+ * doubling and never shrinks.
  * Layer: base. Thread: the owner of the table. Owner of the members: the user.
  */
 #ifndef BASE_TABLE_H

@@ -32,7 +32,6 @@ enum command_merge {
     MERGE_CONCAT,    /* arrays, one after the other (KEYS) */
     MERGE_FIRST,     /* all succeed, the first answer stands (SCRIPT LOAD) */
     MERGE_AND,       /* arrays of 0/1, minimum by position (SCRIPT EXISTS) */
-    MERGE_MIN,       /* smallest integer */
     MERGE_SLOWLOG,   /* SLOWLOG GET (these: session/merge_admin.h) */
     MERGE_ACL_LOG,   /* ACL LOG */
     MERGE_LATEST,    /* LATENCY LATEST */

@@ -99,8 +99,8 @@ struct config_backend {
     uint32_t retry_budget;        /* 1000 requests sent again, per worker and node: see node.h */
     uint64_t large_request;       /* 64 KiB: handed over by reference on a leased connection */
     uint64_t large_reply;         /* 1 MiB: streamed */
-    uint32_t lane_stall_ms;       /* 1000 */
-    uint32_t max_leased;          /* 1000 per worker and node */
+    uint32_t lane_stall_ms;       /* 1000: others wait so long behind a reply read slowly */
+    uint32_t max_leased;          /* 1000 exclusive connections, per worker and node */
     uint32_t max_profiles;        /* 64 shared connections per worker and node */
     uint32_t tcp_keepalive_s;     /* 60 */
     uint32_t tcp_user_timeout_ms; /* 0 = the kernel's own */

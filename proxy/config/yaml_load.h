@@ -11,7 +11,6 @@
 #include "config/setting.h"
 
 /* One file. All is borrowed. */
-/* One file. All is borrowed. */
 struct load {
     struct config *config;
     yaml_document_t *doc;

@@ -6,6 +6,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "command/learnt.h"
 #include "control/discovery_watch.h"
 #include "control/learner.h"
 #include "control/lookup.h"

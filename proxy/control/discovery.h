@@ -12,11 +12,11 @@
 #ifndef CONTROL_DISCOVERY_H
 #define CONTROL_DISCOVERY_H
 
-#include "command/learnt.h"
 #include "config/config.h"
 #include "topology/slotmap.h"
 
 struct discovery;
+struct learnt;
 
 /* Called in the discovery thread with a new map; takes over one reference. */
 typedef void discovery_publish_fn(void *arg, size_t upstream, struct slotmap *m);

@@ -12,33 +12,11 @@
 #ifndef CONTROL_DISCOVERY_CLUSTER_H
 #define CONTROL_DISCOVERY_CLUSTER_H
 
+#include "control/complaint.h"
+#include "control/discovery_resolve.h"
 #include "control/discovery_watch.h"
 #include "control/node_query.h"
 #include "topology/cluster.h"
-
-/* --- names --- */
-
-struct lookups;
-struct resolver;
-
-/* Of the upstream's servers; its address_map is applied to every address. */
-struct resolver *resolver_new(const struct config_upstream *conf, struct lookups *lookups,
-                              uint32_t resolve_ms);
-void resolver_free(struct resolver **r);
-/* A name that is not remembered, or not looked up lately, is looked up: that is awaited for a
- * moment only (control/lookup.h). False when it has not resolved yet. A name with several addresses
- * keeps to one of them as long as it has it and nobody found it unreachable. */
-MUST_CHECK bool resolver_get(struct resolver *r, const struct addr *a, struct sockaddr_any *out);
-/* Why resolver_get found nothing. */
-const char *resolver_failure(struct resolver *r, const struct addr *a);
-/* Takes what was found too late for resolver_get. True: some name has another address now, or its
- * first. */
-MUST_CHECK bool resolver_settle(struct resolver *r);
-/* The connection was lost: the name is looked up again when next asked for. `unreachable`: there
- * was none to be had; the name's next address takes its turn. */
-void resolver_doubt(struct resolver *r, const struct addr *a, bool unreachable);
-/* True when the name had several addresses when it was last looked up. */
-bool resolver_has_choice(struct resolver *r, const struct addr *a);
 
 /* --- one node --- */
 
@@ -63,9 +41,9 @@ struct discovery_node {
     uint64_t retry_ms;        /* not connected again before, except by a round */
     uint64_t probed_ms;       /* when it was asked ROLE last */
     uint64_t out_ms;          /* of a master: since when it is out of reach; 0: it is not */
-    uint64_t well_ms;    /* since when it is in reach again; out_ms goes when that has lasted */
-    bool out_failed;     /* out_ms is since the cluster calls it failed */
-    char complaint[160]; /* what was logged of it last; empty: nothing bad */
+    uint64_t well_ms; /* since when it is in reach again; out_ms goes when that has lasted */
+    bool out_failed;  /* out_ms is since the cluster calls it failed */
+    struct complaint complaint;
 };
 
 struct discovery_node *discovery_node_find(struct discovery_cluster *c, const struct addr *a);

@@ -47,14 +47,13 @@ void discovery_node_remove(struct discovery_node **node)
 
 void discovery_node_complain(struct discovery_node *n, const char *what)
 {
-    char text[sizeof(n->complaint)], at[ADDR_TEXT_MAX];
+    char at[ADDR_TEXT_MAX];
 
-    snprintf(text, sizeof(text), "%s", what != NULL ? what : "");
-    if (strcmp(text, n->complaint) == 0)
+    if (!complaint_is_new(&n->complaint, what))
         return;
-    memcpy(n->complaint, text, sizeof(text));
     if (what != NULL)
-        log_warn("upstream %s: %s: %s", n->cluster->conf->name, addr_format(&n->addr, at), text);
+        log_warn("upstream %s: %s: %s", n->cluster->conf->name, addr_format(&n->addr, at),
+                 n->complaint.text);
     else
         log_info("upstream %s: %s answers again", n->cluster->conf->name,
                  addr_format(&n->addr, at));

@@ -1,9 +1,7 @@
-/*
- * discovery_resolve.c - names: where a node is dialled, and when a name is looked up again.
- */
+#include "control/discovery_resolve.h"
+
 #include "base/alloc.h"
 #include "base/clock.h"
-#include "control/discovery_cluster.h"
 #include "control/lookup.h"
 
 /* A name that does not resolve can take seconds to fail: not asked again at once. */

@@ -13,7 +13,10 @@
 #ifndef CONTROL_DISCOVERY_SENTINEL_H
 #define CONTROL_DISCOVERY_SENTINEL_H
 
-#include "control/discovery_cluster.h"
+#include "control/complaint.h"
+#include "control/discovery_resolve.h"
+#include "control/discovery_watch.h"
+#include "control/node_query.h"
 #include "topology/sentinel.h"
 
 struct discovery_sentinel;
@@ -43,7 +46,7 @@ struct sentinel_peer {
     uint64_t named_ms; /* when another Sentinel, or the configuration, named it last */
     uint64_t retry_ms, ping_ms;
     uint32_t failures; /* in a row */
-    char complaint[160];
+    struct complaint complaint;
 };
 
 /* What a shard's next master is expected to be, and why. */

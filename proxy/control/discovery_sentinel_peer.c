@@ -17,14 +17,13 @@
 
 static void complain(struct sentinel_peer *p, const char *what)
 {
-    char text[sizeof(p->complaint)], at[ADDR_TEXT_MAX];
+    char at[ADDR_TEXT_MAX];
 
-    snprintf(text, sizeof(text), "%s", what != NULL ? what : "");
-    if (strcmp(text, p->complaint) == 0)
+    if (!complaint_is_new(&p->complaint, what))
         return;
-    memcpy(p->complaint, text, sizeof(text));
     if (what != NULL)
-        log_warn("upstream %s: Sentinel %s: %s", p->s->conf->name, addr_format(&p->addr, at), text);
+        log_warn("upstream %s: Sentinel %s: %s", p->s->conf->name, addr_format(&p->addr, at),
+                 p->complaint.text);
     else
         log_info("upstream %s: Sentinel %s answers again", p->s->conf->name,
                  addr_format(&p->addr, at));

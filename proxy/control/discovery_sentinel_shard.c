@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <strings.h>
 
-#include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "control/discovery_sentinel.h"

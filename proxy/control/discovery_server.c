@@ -8,7 +8,9 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "control/discovery_cluster.h"
+#include "control/discovery_resolve.h"
+#include "control/discovery_watch.h"
+#include "control/node_query.h"
 
 struct discovery_server {
     struct discovery_watch watch;

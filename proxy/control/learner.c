@@ -5,7 +5,9 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "command/learnt.h"
 #include "control/command_reply.h"
+#include "control/complaint.h"
 #include "control/node_query.h"
 
 /* Servers asked for all their commands at the same time: an answer is long, and reading it holds up
@@ -29,7 +31,7 @@ struct learner_server {
     uint64_t asked_ms, retry_ms;
     uint32_t failures;
     bool keep; /* mark of a sweep */
-    char complaint[160];
+    struct complaint complaint;
 };
 
 struct learner {
@@ -93,17 +95,14 @@ void learner_free(struct learner **learner)
     free(l);
 }
 
-/* Logs what is wrong with a server, once until it changes. */
+/* Logs what is wrong with a server, once until it changes; NULL: nothing any more. */
 static void complain(struct learner_server *s, const char *what)
 {
-    char text[sizeof(s->complaint)], at[ADDR_TEXT_MAX];
+    char at[ADDR_TEXT_MAX];
 
-    snprintf(text, sizeof(text), "%s", what);
-    if (strcmp(text, s->complaint) == 0)
-        return;
-    memcpy(s->complaint, text, sizeof(text));
-    log_info("upstream %s: %s does not tell its commands: %s", s->learner->conf->name,
-             addr_format(&s->addr, at), text);
+    if (complaint_is_new(&s->complaint, what) && what != NULL)
+        log_info("upstream %s: %s does not tell its commands: %s", s->learner->conf->name,
+                 addr_format(&s->addr, at), s->complaint.text);
 }
 
 /* --- what all of them know --- */
@@ -246,7 +245,7 @@ static void take_commands(struct learner_server *s, const redisReply *r)
     } else if (command_reply_read(r, &l->policy, l->pool, &news)) {
         server_commands_deinit(&s->commands);
         s->commands = news;
-        s->complaint[0] = '\0';
+        complain(s, NULL);
     } else {
         complain(s, "COMMAND: an answer of another type");
     }
@@ -329,7 +328,7 @@ void learner_on_map(struct learner *l, const struct slotmap *m)
     for (at = l->servers.next; at != &l->servers; at = at->next)
         CONTAINER_OF(at, struct learner_server, link)->keep = false;
     for (size_t i = 0; i < m->node_count; i++)
-        if (m->nodes[i].is_master && m->nodes[i].slots > 0 && m->nodes[i].target.len != 0)
+        if (slotmap_is_owner(m, i) && m->nodes[i].target.len != 0)
             know_server(l, &m->nodes[i]);
     LIST_FOREACH (at, tmp, &l->servers) {
         struct learner_server *s = CONTAINER_OF(at, struct learner_server, link);

@@ -12,10 +12,10 @@
 #ifndef CONTROL_LEARNER_H
 #define CONTROL_LEARNER_H
 
-#include "command/learnt.h"
 #include "control/discovery_watch.h"
 
 struct learner;
+struct learnt_pool;
 
 /* The pool is shared by all learners of the thread and outlives them. */
 struct learner *learner_new(const struct discovery_site *site, struct learnt_pool *pool,

@@ -46,7 +46,7 @@ enum resp_parse_status {
     RESP_PARSE_OK,    /* one request is complete */
     RESP_PARSE_MORE,  /* all bytes belong to a request that goes on */
     RESP_PARSE_EMPTY, /* bytes consumed, no request: "*0", "*-1", an empty line */
-    RESP_PARSE_BAD,   /* protocol error: answer parser.error, then close */
+    RESP_PARSE_BAD,   /* protocol error: answer resp_parser_error, then close */
 };
 
 /* What a request may be; exceeding a limit is a protocol error, as in redis-server. */

@@ -6,7 +6,6 @@
 #include "base/crc16.h"
 #include "resp/write.h"
 #include "session/error.h"
-#include "session/forward.h"
 #include "session/identity.h"
 #include "session/local.h"
 #include "session/merge_admin.h"
@@ -211,12 +210,9 @@ HANDLER(DEBUG)
  * known. */
 static void finish_kill(struct client *c, struct request *parent, struct chain *out)
 {
-    const struct slotmap *m = c->up->map;
-    size_t masters = 0, asked = 0;
+    size_t masters = slotmap_count_owners(c->up->map), asked = 0;
     bool killed = false;
 
-    for (size_t i = 0; i < m->node_count; i++)
-        masters += m->nodes[i].is_master && m->nodes[i].slots > 0;
     for (const struct request *p = parent->scatter->parts; p != NULL; p = p->next) {
         asked++;
         killed |= p->reply_len > 0 && *request_reply(p) == '+';
@@ -236,7 +232,7 @@ static void kill_scripts(struct client *c, const struct command *cmd, const stru
     for (size_t i = 0; i < m->node_count; i++) {
         struct beconn *conn;
 
-        if (!m->nodes[i].is_master || m->nodes[i].slots == 0)
+        if (!slotmap_is_owner(m, i))
             continue;
         conn = node_lease(c->up->map_nodes[i], c->profile);
         if (conn != NULL)

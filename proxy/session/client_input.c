@@ -1,7 +1,6 @@
 #include "session/client_input.h"
 
 #include "base/alloc.h"
-#include "resp/write.h"
 #include "session/blocking.h"
 #include "session/dispatch_error.h"
 #include "session/identity.h"

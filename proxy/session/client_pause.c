@@ -4,7 +4,6 @@
 #include "base/clock.h"
 #include "resp/write.h"
 #include "session/client_gather.h"
-#include "session/error.h"
 #include "session/local.h"
 #include "session/scripts.h"
 #include "session/transaction.h"

@@ -2,7 +2,8 @@
  * client_pause.h - CLIENT PAUSE: for a while no command, or no write, of any client is begun.
  *
  * What has been sent already is answered. Each worker keeps its own copy of the pause, with a
- * timer. Layer: session. Thread: one worker. Owner: env->pause.
+ * timer.
+ * Layer: session. Thread: one worker. Owner: env->pause.
  */
 #ifndef SESSION_CLIENT_PAUSE_H
 #define SESSION_CLIENT_PAUSE_H

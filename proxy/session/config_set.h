@@ -3,7 +3,8 @@
  *
  * `timeout`, alone, is set here: the time after which idle clients are closed, for those of all
  * workers, until the process ends. Everything else that CONFIG GET tells of the proxy is refused,
- * for nothing would come of it at the servers. Layer: session. Thread: one worker.
+ * for nothing would come of it at the servers.
+ * Layer: session. Thread: one worker.
  */
 #ifndef SESSION_CONFIG_SET_H
 #define SESSION_CONFIG_SET_H

@@ -57,17 +57,6 @@ static inline void account_sent(struct client *c, struct request *r, const struc
     c->inflight_bytes += r->be.len;
 }
 
-static inline bool connection_full(const struct client *c, const struct beconn *conn)
-{
-    return conn->state != BECONN_READY &&
-           conn->inflight_bytes > c->env->config->backend.max_inflight_bytes;
-}
-
-bool forward_is_full(const struct client *c, const struct beconn *conn)
-{
-    return connection_full(c, conn);
-}
-
 static void hold_new(struct client *c, struct request *r, const char *bytes, uint32_t len,
                      struct block *block, enum refusal why)
 {
@@ -95,7 +84,7 @@ void forward_new(struct client *c, struct request *r, const char *bytes, uint32_
         return;
     }
     conn = UNLIKELY(n->outage_ms != 0 || c->refused > 0) ? NULL : forward_connection(c, n, len);
-    if (UNLIKELY(conn == NULL || connection_full(c, conn))) {
+    if (UNLIKELY(conn == NULL || forward_is_full(c, conn))) {
         if (is_large(c, len) && n->outage_ms == 0 && node_lease_full(n)) {
             redirect_fail(c, r, ERROR_LEASED);
             return;
@@ -195,7 +184,7 @@ void forward_stored(struct client *c, struct request *r)
         return;
     }
     conn = n->outage_ms != 0 || c->refused > 0 ? NULL : forward_connection_of(c, r, n);
-    if (conn == NULL || connection_full(c, conn)) {
+    if (conn == NULL || forward_is_full(c, conn)) {
         bool leases = r->is_blocking || r->is_pinned || is_large(c, bytes_of(r));
 
         if (leases && conn == NULL && n->outage_ms == 0 && node_lease_full(n))

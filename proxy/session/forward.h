@@ -37,6 +37,7 @@ struct beconn *forward_connection_of(struct client *c, const struct request *r, 
 
 /* The reply of r, which is no refusal. */
 void forward_answered(struct client *c, struct request *r, const struct bereply *reply);
+
 /* r may or may not have run. */
 void forward_unknown(struct client *c, struct request *r);
 
@@ -47,6 +48,10 @@ struct beconn *forward_connection_now(struct client *c, struct node *n);
 extern const struct beconn_ops forward_ops;
 
 /* Bytes that wait for a connection to come up are as much held as those of refused requests. */
-bool forward_is_full(const struct client *c, const struct beconn *conn);
+static inline bool forward_is_full(const struct client *c, const struct beconn *conn)
+{
+    return conn->state != BECONN_READY &&
+           conn->inflight_bytes > c->env->config->backend.max_inflight_bytes;
+}
 
 #endif

@@ -1,8 +1,7 @@
 /*
  * forward_reply.c - what comes back from a connection: a reply, a refusal, a loss, or a piece of a
- * long reply, each taken to the request and the client it belongs to. Layer: session. Thread: one
- * worker. A request here is popped from its connection: it goes on to its client, to redirect.c, or
- * is freed when its client has gone.
+ * long reply, each taken to the request and the client it belongs to. A request here is popped from
+ * its connection: it goes on to its client, to redirect.c, or is freed when its client has gone.
  */
 #include "session/forward.h"
 

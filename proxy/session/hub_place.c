@@ -12,7 +12,7 @@ static bool is_master(const struct upstream *u, const struct node *n)
 {
     for (size_t i = 0; i < u->map_node_count; i++)
         if (u->map_nodes[i] == n)
-            return u->map->nodes[i].is_master && u->map->nodes[i].slots > 0;
+            return slotmap_is_owner(u->map, i);
     return false;
 }
 
@@ -26,8 +26,7 @@ static struct node *home_of(const struct channel *ch)
     if (ch->kind == CHANNEL_SHARD || (n != NULL && n->outage_ms == 0))
         return n;
     for (size_t i = 0; i < u->map_node_count; i++)
-        if (u->map->nodes[i].is_master && u->map->nodes[i].slots > 0 &&
-            u->map_nodes[i]->outage_ms == 0)
+        if (slotmap_is_owner(u->map, i) && u->map_nodes[i]->outage_ms == 0)
             return u->map_nodes[i];
     return n;
 }
@@ -92,8 +91,7 @@ static bool find_places(struct channel *ch)
     for (size_t i = 0; ch->everywhere && i < u->map_node_count; i++) {
         struct node *n = u->map_nodes[i];
 
-        if (u->map->nodes[i].is_master && u->map->nodes[i].slots > 0 && find_place(ch, n) == NULL &&
-            place_new(ch, n) == NULL)
+        if (slotmap_is_owner(u->map, i) && find_place(ch, n) == NULL && place_new(ch, n) == NULL)
             all = false;
     }
     return all;

@@ -157,15 +157,6 @@ static unsigned merge_parts(const struct scatter *s, struct info_text *t,
     return answered;
 }
 
-static size_t count_masters(const struct slotmap *m)
-{
-    size_t n = 0;
-
-    for (size_t i = 0; i < m->node_count; i++)
-        n += m->nodes[i].is_master && m->nodes[i].slots > 0;
-    return n;
-}
-
 static void answer_compose(struct info_answer *a, const struct client *c, const struct scatter *s)
 {
     struct info_text *t = info_text_new();
@@ -182,7 +173,8 @@ static void answer_compose(struct info_answer *a, const struct client *c, const 
         info_own_identity(t, c, &a->wanted);
         if (a->wanted.normal || a->wanted.keyway) {
             info_own_keyway(t, c);
-            info_text_set(t, "Keyway", "keyway_info_masters", "%zu", count_masters(c->up->map));
+            info_text_set(t, "Keyway", "keyway_info_masters", "%zu",
+                          slotmap_count_owners(c->up->map));
             info_text_set(t, "Keyway", "keyway_info_masters_answered", "%u", answered);
         }
         a->text = info_text_write(t, &a->len);
@@ -215,7 +207,7 @@ static void lead(struct info_waiter *w)
     for (size_t i = 0; i < m->node_count; i++) {
         struct beconn *conn;
 
-        if (!m->nodes[i].is_master || m->nodes[i].slots == 0)
+        if (!slotmap_is_owner(m, i))
             continue;
         conn = forward_connection_now(w->c, a->up->map_nodes[i]);
         if (conn != NULL)

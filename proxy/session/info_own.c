@@ -137,7 +137,7 @@ static void set_upstream(struct info_text *t, const struct upstream *u)
     char field[32];
 
     for (size_t i = 0; i < m->node_count; i++) {
-        if (!m->nodes[i].is_master || m->nodes[i].slots == 0)
+        if (!slotmap_is_owner(m, i))
             continue;
         masters++;
         slots += m->nodes[i].slots;

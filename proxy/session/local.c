@@ -1,10 +1,7 @@
 #include "session/local.h"
 
-#include "base/alloc.h"
-#include "resp/number.h"
 #include "resp/write.h"
 #include "session/acl.h"
-#include "session/error.h"
 #include "session/identity.h"
 #include "session/monitor.h"
 #include "session/pubsub.h"

@@ -3,7 +3,6 @@
  */
 #include "base/alloc.h"
 #include "base/clock.h"
-#include "resp/number.h"
 #include "resp/write.h"
 #include "session/client_list.h"
 #include "session/error.h"

@@ -242,7 +242,7 @@ static struct beconn *any_connection(struct client *c)
     for (size_t i = 0; i < m->node_count; i++) {
         struct beconn *conn;
 
-        if (!m->nodes[i].is_master || m->nodes[i].slots == 0)
+        if (!slotmap_is_owner(m, i))
             continue;
         conn = forward_connection_now(c, c->up->map_nodes[i]);
         if (conn != NULL && conn->state == BECONN_READY)

@@ -3,8 +3,8 @@
  *
  * The connection it comes on is taken out of the shared set, and is read at the client's pace.
  * While requests of others wait behind it, that goes on for at most backend.lane_stall; after that
- * the reply is read as fast as it comes and buffered within the client's output marks. Layer:
- * session. Thread: one worker.
+ * the reply is read as fast as it comes and buffered within the client's output marks.
+ * Layer: session. Thread: one worker.
  */
 #ifndef SESSION_LONG_REPLY_H
 #define SESSION_LONG_REPLY_H

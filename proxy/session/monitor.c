@@ -66,11 +66,6 @@ static bool in_use(const struct monitor_hub *h)
 
 /* --- connections --- */
 
-static bool is_master(const struct upstream *u, size_t i)
-{
-    return u->map->nodes[i].is_master && u->map->nodes[i].slots > 0;
-}
-
 static bool has_conn(const struct monitor_hub *h, const struct node *n)
 {
     for (const struct list_node *at = h->conns.next; at != &h->conns; at = at->next) {
@@ -104,7 +99,7 @@ static void connect_missing(struct monitor_hub *h)
     const struct upstream *u = h->up;
 
     for (size_t i = 0; in_use(h) && i < u->map_node_count; i++)
-        if (is_master(u, i) && !has_conn(h, u->map_nodes[i]))
+        if (slotmap_is_owner(u->map, i) && !has_conn(h, u->map_nodes[i]))
             conn_new(h, u->map_nodes[i]);
 }
 
@@ -354,7 +349,7 @@ void monitor_hub_on_map(struct monitor_hub *h)
         bool wanted = false;
 
         for (size_t i = 0; i < u->map_node_count; i++)
-            wanted = wanted || (u->map_nodes[i] == mc->conn->node && is_master(u, i));
+            wanted = wanted || (u->map_nodes[i] == mc->conn->node && slotmap_is_owner(u->map, i));
         if (!wanted)
             conn_end(mc);
     }

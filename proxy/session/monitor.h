@@ -4,8 +4,8 @@
  * However many clients monitor, each master has one connection with MONITOR of the worker; its
  * lines are passed on as they come, between the clients' replies. The connections follow the map
  * and are closed when the last client goes. A client is answered when every master has confirmed,
- * or has been tried in vain while another one has: its lines begin when it is back. Layer: session.
- * Thread: one worker. Owner: the upstream; a client's part: struct client_extra.
+ * or has been tried in vain while another one has: its lines begin when it is back.
+ * Layer: session. Thread: one worker. Owner: the upstream; a client's part: struct client_extra.
  */
 #ifndef SESSION_MONITOR_H
 #define SESSION_MONITOR_H

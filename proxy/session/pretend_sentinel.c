@@ -163,9 +163,7 @@ static void help(const struct ask *a)
         "    Print this help.",
     };
 
-    resp_write_array(a->out, ARRAY_LEN(lines));
-    for (size_t i = 0; i < ARRAY_LEN(lines); i++)
-        resp_write_simple(a->out, lines[i]);
+    local_help(lines, ARRAY_LEN(lines), a->out);
 }
 
 static const struct subcommand {

@@ -4,8 +4,8 @@
  * A (P|S)(UN)SUBSCRIBE takes effect in program order, when it is read; its confirmation waits until
  * the servers have confirmed and all workers know of it, and only with it messages begin, or
  * cease, to be passed on: what was published before UNSUBSCRIBE still arrives. Messages go straight
- * to the client's output, between its replies. Layer: session. Thread: one worker. Owner: struct
- * client_extra.
+ * to the client's output, between its replies.
+ * Layer: session. Thread: one worker. Owner: struct client_extra.
  */
 #ifndef SESSION_SUBSCRIBER_H
 #define SESSION_SUBSCRIBER_H

@@ -37,6 +37,15 @@ void slotmap_unref(struct slotmap **map)
     free(m);
 }
 
+size_t slotmap_count_owners(const struct slotmap *m)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < m->node_count; i++)
+        n += slotmap_is_owner(m, i);
+    return n;
+}
+
 const struct slotmap_move *slotmap_find_move(const struct slotmap *m, uint16_t slot)
 {
     size_t lo = 0, hi = m->move_count;

@@ -57,6 +57,16 @@ static inline bool slotmap_is_moving(const struct slotmap *m, uint16_t slot)
     return m->moving[slot >> 3] >> (slot & 7) & 1;
 }
 
+/* True for a master that owns slots; a node by its index. These are "all masters" of a command that
+ * goes to all. */
+static inline bool slotmap_is_owner(const struct slotmap *m, size_t node)
+{
+    return m->nodes[node].is_master && m->nodes[node].slots > 0;
+}
+
+/* How many they are. */
+size_t slotmap_count_owners(const struct slotmap *m);
+
 /* The move of a slot, or NULL. */
 const struct slotmap_move *slotmap_find_move(const struct slotmap *m, uint16_t slot);
 

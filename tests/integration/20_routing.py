@@ -53,13 +53,6 @@ class Commands(Case):
                     mark = ""
                 self.same_reply(sent, folded(mark, want), folded(mark, got))
 
-    def clean(self):
-        setup.oracle.ok("FLUSHALL")
-        if setup.cluster:
-            setup.cluster.flush()
-        else:
-            setup.proxy.standin.ok("FLUSHALL")
-
     def test_every_key_command_has_a_script(self):
         known = {argv[0].lower() for _, _, argv in key_commands.lines()}
         missing = set()
@@ -103,7 +96,7 @@ def _add_scripts():
     for name in key_commands.SCRIPTS:
         for protocol in (2, 3):
             def test(self, name=name, protocol=protocol):
-                self.clean()
+                setup.flush()
                 self.run_script(name, protocol)
             title = "test_%s_resp%d" % (name.replace(" ", "_").lower(), protocol)
             setattr(Commands, title, test)

@@ -18,17 +18,9 @@ def tearDownModule():
     setup.stop()
 
 
-def clean():
-    setup.oracle.ok("FLUSHALL")
-    if setup.cluster:
-        setup.cluster.flush()
-    else:
-        setup.proxy.standin.ok("FLUSHALL")
-
-
 class Split(Case):
     def setUp(self):
-        clean()
+        setup.flush()
 
     def test_like_a_plain_server(self):
         with setup.proxy.conn() as c, setup.oracle.conn() as o:
@@ -128,7 +120,7 @@ class Errors(Case):
     def setUp(self):
         if STANDIN:
             self.skipTest("needs a cluster")
-        clean()
+        setup.flush()
 
     def test_error_of_one_part_is_the_answer(self):
         master = setup.cluster.masters()[1]

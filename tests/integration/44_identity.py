@@ -1,5 +1,6 @@
 """Who a client is: AUTH and HELLO ... AUTH checked by the servers, whose ACLs then rule; guests;
 passwords of the proxy's own."""
+import contextlib
 import hashlib
 import os
 import random
@@ -470,7 +471,6 @@ class Guests(IdentityCase):
         self.expect(other, "AUTH pw", OK)
         self.expect(other, "GET k", b"v")
 
-
     REQUIRE = (["CONFIG", "SET", "requirepass", "pw"], ["ACL", "SETUSER", "default", "resetpass", ">pw"],
                ["ACL", "SETUSER", "default", "off"])
     RELEASE = ["ACL", "SETUSER", "default", "on", "nopass"]
@@ -496,8 +496,9 @@ class Guests(IdentityCase):
             self.eventually("they are let in", lambda: self.newcomers(p) == {b"v"})
             self.expect(old[0], "GET k", b"v")
 
-    def test_a_password_set_through_the_proxy(self):
-        """At once, for all workers; who was there before stays, as at a server, or has to AUTH too."""
+    @contextlib.contextmanager
+    def open_to_all(self):
+        """A server without a password behind two workers; the proxy, and its client who stays root."""
         s = Server().start()
         self.addCleanup(s.stop)
         with Proxy([], ["--server", s.addr], workers=2,
@@ -506,6 +507,11 @@ class Guests(IdentityCase):
             self.expect(admin, "ACL SETUSER root on >secret allcommands allkeys", OK)
             self.expect(admin, "AUTH root secret", OK)
             self.expect(admin, "SET k v", OK)
+            yield p, admin
+
+    def test_a_password_set_through_the_proxy(self):
+        """At once, for all workers; who was there before stays, as at a server, or has to AUTH too."""
+        with self.open_to_all() as (p, admin):
             for line in self.REQUIRE:
                 self.assertEqual({b"v"}, self.newcomers(p))
                 self.expect(admin, line, OK)
@@ -514,14 +520,7 @@ class Guests(IdentityCase):
                 self.assertEqual({b"v"}, self.newcomers(p))
 
     def test_a_password_set_inside_a_transaction(self):
-        s = Server().start()
-        self.addCleanup(s.stop)
-        with Proxy([], ["--server", s.addr], workers=2,
-                   config="admin_commands: true\ntopology: {refresh: 1h}\n").start() as p:
-            admin = self.conn(proxy=p)
-            self.expect(admin, "ACL SETUSER root on >secret allcommands allkeys", OK)
-            self.expect(admin, "AUTH root secret", OK)
-            self.expect(admin, "SET k v", OK)
+        with self.open_to_all() as (p, admin):
             for line in self.REQUIRE:
                 self.assertEqual({b"v"}, self.newcomers(p))
                 self.assertEqual([OK, b"v"], admin.pipeline(["MULTI", line, "GET k", "EXEC"])[-1])

@@ -18,13 +18,6 @@ def tearDownModule():
     setup.stop()
 
 
-def clean():
-    if setup.cluster:
-        setup.cluster.flush()
-    else:
-        setup.proxy.standin.ok("FLUSHALL")
-
-
 def fill(conn, count, prefix="key"):
     keys = ["%s:%d" % (prefix, i) for i in range(count)]
     for i in range(0, count, 2000):
@@ -48,7 +41,6 @@ class Scanner:
     def step(self):
         """True while there is more."""
         if self.conn is None:
-
             self.conn = Conn(self.port, timeout=40)
         reply = self.conn.cmd("SCAN", self.cursor, *self.options)
         self.case.assertNotIsInstance(reply, Error, "SCAN %s %s: %r" % (
@@ -70,7 +62,7 @@ class Scanner:
 
 class Whole(Case):
     def setUp(self):
-        clean()
+        setup.flush()
 
     def test_dbsize_keys_randomkey_flushall(self):
         with setup.proxy.conn() as c:
@@ -150,7 +142,7 @@ class Whole(Case):
 
 class Scan(Case):
     def setUp(self):
-        clean()
+        setup.flush()
 
     def check(self, keys, seen, what):
         missing = keys - seen
@@ -161,7 +153,7 @@ class Scan(Case):
     def test_complete(self):
         with setup.proxy.conn() as c:
             for count in (0, 1, 10, 3000):
-                clean()
+                setup.flush()
                 keys = fill(c, count)
                 for options in ((), ("COUNT", "1"), ("COUNT", "100"), ("COUNT", "5000")):
                     if count == 3000 and options == ("COUNT", "1"):

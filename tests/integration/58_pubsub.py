@@ -49,8 +49,18 @@ class PubSubCase(Case):
             self.assertEqual([verb.lower().encode(), ch.encode() if isinstance(ch, str) else ch],
                              plain(got)[:2], got)
 
-    def message(self, conn, channel, payload, **kw):
+    def message(self, conn, channel, payload):
         self.expect_push(conn, [b"message", channel, payload])
+
+    def all_messages(self, conn):
+        """All that have come when PING is answered."""
+        conn.send(encode("PING", "end"))
+        got = []
+        while True:
+            m = conn.read()
+            if m[0] == b"pong":
+                return got
+            got.append(m)
 
     def expect_push(self, conn, expected):
         expected = [e.encode() if isinstance(e, str) else e for e in expected]
@@ -441,13 +451,7 @@ class Keyspace(PubSubCase):
             self.subscribed(c, verb, what)
             p.pipeline([("SET", k, "v") for k in keys])
             time.sleep(0.3)
-            c.send(encode("PING", "end"))
-            got = []
-            while True:
-                m = c.read()
-                if m[0] == b"pong":
-                    break
-                got.append((m[-2], m[-1]))
+            got = [(m[-2], m[-1]) for m in self.all_messages(c)]
             c.close()
             want = []
             for k in keys:
@@ -465,15 +469,9 @@ class Keyspace(PubSubCase):
             self.assertEqual(1, p.cmd("PUBLISH", "all%d" % i, "m"))
             p.cmd("SET", "allkey%d" % i, "v")
         time.sleep(0.3)
-        c.send(encode("PING", "end"))
-        got = []
-        while True:
-            m = c.read()
-            if m[0] == b"pong":
-                break
-            # The cluster may still be passing on what was published before.
-            if bytes(m[2])[:3] in (b"all", b"__k"):
-                got.append((bytes(m[2]), bytes(m[3])))
+        # The cluster may still be passing on what was published before.
+        got = [(bytes(m[2]), bytes(m[3])) for m in self.all_messages(c)
+               if bytes(m[2])[:3] in (b"all", b"__k")]
         self.assertEqual(sorted([(b"all%d" % i, b"m") for i in range(20)] +
                                 [(b"__keyspace@0__:allkey%d" % i, b"set") for i in range(20)] +
                                 [(b"__keyevent@0__:set", b"allkey%d" % i) for i in range(20)]),

@@ -40,6 +40,15 @@ class Setup:
             raise
         return self
 
+    def flush(self):
+        """No key is left, neither behind the proxy nor in the plain server."""
+        if self.oracle:
+            self.oracle.ok("FLUSHALL")
+        if self.cluster:
+            self.cluster.flush()
+        else:
+            self.proxy.standin.ok("FLUSHALL")
+
     def stop(self):
         problem = None
         try:

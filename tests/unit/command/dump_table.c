@@ -21,21 +21,13 @@ static const char *const route_names[] = {
 };
 
 static const char *const merge_names[] = {
-    [MERGE_NONE] = "none",
-    [MERGE_SUM] = "sum",
-    [MERGE_OK] = "ok",
-    [MERGE_ORDER] = "order",
-    [MERGE_CONCAT] = "concat",
-    [MERGE_FIRST] = "first",
-    [MERGE_AND] = "and",
-    [MERGE_MIN] = "min",
-    [MERGE_SLOWLOG] = "slowlog",
-    [MERGE_ACL_LOG] = "acl_log",
-    [MERGE_LATEST] = "latest",
-    [MERGE_HISTORY] = "history",
-    [MERGE_HISTOGRAM] = "histogram",
-    [MERGE_MEMORY] = "memory",
-    [MERGE_FUNCTIONS] = "functions",
+    [MERGE_NONE] = "none",       [MERGE_SUM] = "sum",
+    [MERGE_OK] = "ok",           [MERGE_ORDER] = "order",
+    [MERGE_CONCAT] = "concat",   [MERGE_FIRST] = "first",
+    [MERGE_AND] = "and",         [MERGE_SLOWLOG] = "slowlog",
+    [MERGE_ACL_LOG] = "acl_log", [MERGE_LATEST] = "latest",
+    [MERGE_HISTORY] = "history", [MERGE_HISTOGRAM] = "histogram",
+    [MERGE_MEMORY] = "memory",   [MERGE_FUNCTIONS] = "functions",
     [MERGE_TEXT] = "text",
 };
 
