@@ -2,6 +2,7 @@
 array has in its place. What the proxy runs itself; dialects, replies, channels and users that change inside."""
 import re
 import threading
+import time
 import unittest
 
 from harness.case import Case, Setup
@@ -471,6 +472,32 @@ class InPlace(OneServer):
         with self.conn() as c, setup.oracle.conn() as o:
             self.fresh()
             self.assertEqual(o.pipeline(lines), c.pipeline(lines))
+
+
+class Gone(Case):
+    def test_while_a_server_hangs(self):
+        """Whatever a client waits for there: one whose connection was reset is not kept."""
+        waits = {"exec": ["MULTI", "SUBSCRIBE x", "EXEC"], "barrier": ["GET k", "CLIENT LIST", "PING"],
+                 "subscribe": ["SUBSCRIBE x", "GET k"], "wait": ["SET k 1", "WAIT 1 0"], "unheld": ["GET k"],
+                 "exec behind": ["GET k", "MULTI", "CLIENT SETNAME z", "EXEC"]}
+        server = Server().start()
+        self.addCleanup(server.stop)
+        with Proxy([], ["--server", server.addr, "--auth", "none"], config="backend:\n  request_timeout: 60s\n"
+                   "  ride_through: 60s\n").start().wait_routes() as p, p.conn(timeout=grace(20)) as watcher:
+            conns = [p.conn(timeout=grace(20)) for _ in waits]
+            for c, name in zip(conns, waits):
+                self.expect(c, ["CLIENT", "SETNAME", name.replace(" ", "-")], OK)
+            server.freeze()
+            try:
+                for c, lines in zip(conns, waits.values()):
+                    c.send(b"".join(encode(*x.split()) for x in lines))
+                time.sleep(0.5)
+                self.assertEqual(1 + len(conns), watcher.cmd("CLIENT", "LIST").count(b" cmd="))
+                for c in conns:
+                    c.reset()
+                self.eventually("they are gone", lambda: watcher.cmd("CLIENT", "LIST").count(b" cmd=") == 1)
+            finally:
+                server.thaw()
 
 
 class Users(Case):
