@@ -5,6 +5,7 @@
  */
 #include "session/forward.h"
 
+#include "base/log.h"
 #include "session/blocking.h"
 #include "session/error.h"
 #include "session/identity.h"
@@ -157,10 +158,11 @@ static void answer_unknown(struct client *c, struct request *r)
 
 static void answer_too_large(struct client *c, struct request *r)
 {
+    enum error_id id = r->is_tx ? ERROR_EXEC_SIZE : ERROR_MERGED_SIZE;
     struct bereply reply = {.type = '-'};
     char text[256];
 
-    reply.len = (size_t)snprintf(text, sizeof(text), "-%s\r\n", error_text(ERROR_MERGED_SIZE));
+    reply.len = (size_t)snprintf(text, sizeof(text), "-%s\r\n", error_text(id));
     reply.data = text;
     if (r->is_pinned)
         watch_replied(c, r, &reply, REFUSAL_NONE);
@@ -227,6 +229,33 @@ static void on_lost(struct beconn *conn, struct bereq *be, enum bereq_loss loss)
     held_client_moved(c);
 }
 
+/* The end of a reply that was dropped, for its client has left, or wants none, or because it is
+ * larger than one that must be whole may be. The proxy's own commands of a block, which has run, do
+ * not run then: the client may not go on as if they had. */
+static void piece_dropped(struct beconn *conn, struct request *r)
+{
+    bool own = r->is_tx && transaction_has_own(r);
+    struct upstream *u = conn->node->user;
+    struct client *c = r->client;
+
+    give_back(conn, r, '*');
+    if (own)
+        node_retire(conn); /* nobody has seen whether the block has left it as it was */
+    if (c == NULL) {
+        request_free(u->env, r);
+        return;
+    }
+    account_back(c, r);
+    answer_too_large(c, r); /* a silent request: dropped as well */
+    held_client_moved(c);
+    if (!own)
+        return;
+    log_warn("client %llu closed: the answer to its EXEC is larger than client.output_max",
+             (unsigned long long)c->id);
+    METRIC_ADD(&u->env->metrics, clients_closed_output, 1);
+    client_close_when_answered(c);
+}
+
 static void on_piece(struct beconn *conn, struct bereq *be, struct block *b, uint32_t off,
                      uint32_t len, bool last)
 {
@@ -235,20 +264,9 @@ static void on_piece(struct beconn *conn, struct bereq *be, struct block *b, uin
     struct upstream *u = conn->node->user;
 
     retry_over(conn->node, r, false);
-    if (c == NULL) {
-        if (last) {
-            give_back(conn, r, '*');
-            request_free(u->env, r);
-        }
-        return;
-    }
-    if (UNLIKELY(r->be.whole || r->silent)) { /* larger than a merged reply may be: dropped */
-        if (last) {
-            account_back(c, r);
-            give_back(conn, r, '*');
-            answer_too_large(c, r); /* a silent request: dropped as well */
-            held_client_moved(c);
-        }
+    if (UNLIKELY(c == NULL || r->be.whole || r->silent)) {
+        if (last)
+            piece_dropped(conn, r);
         return;
     }
     /* It has run and is not refused any more: others of its client need not wait for its end. */

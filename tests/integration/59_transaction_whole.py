@@ -439,6 +439,28 @@ class InPlace(OneServer):
                 want, got = o.pipeline(lines), c.pipeline(lines)
                 self.assertTrue(want == got, n)
 
+    def test_an_answer_that_is_too_large(self):
+        """The block has run, which the error says; and the client cannot take what the proxy would have done for
+        done: it is closed. What else needs the whole answer is only told."""
+        config = "client:\n  output_pause: 64KiB\n  output_max: 1MiB\nbackend:\n  large_reply: 64KiB\n"
+        cut = Error(b"UNKNOWN the transaction was executed: its answer is larger than client.output_max")
+        self.fresh()
+        setup.server.ok("SETRANGE", "big", str(3 << 20), "x")
+        with Proxy([], ["--server", setup.server.addr], workers=1, config=config).start().wait_routes() as p, \
+                p.conn(timeout=grace(20)) as other, p.conn(timeout=grace(20)) as c:
+            for n, own in enumerate(("SELECT 1", "CLIENT SETNAME me", "SUBSCRIBE x", "HELLO 3"), 1):
+                with self.subTest(own), p.conn(timeout=grace(20)) as d:
+                    d.send(b"".join(encode(*x.split()) for x in ["MULTI", "INCR n", "GET big", own, "EXEC", "INCR n"]))
+                    self.assertEqual([OK, QUEUED, QUEUED, QUEUED, cut], [d.read() for _ in range(5)])
+                    with self.assertRaises((Closed, OSError)):
+                        d.read()
+                    self.expect(other, "GET n", b"%d" % n)
+            self.expect(c, "WATCH n", OK)
+            self.assertEqual([OK, QUEUED, QUEUED, cut, b"5"],
+                             c.pipeline(["MULTI", "INCR n", "GET big", "EXEC", "GET n"]))
+            got = c.pipeline(["MULTI", "GET big", "INCR n", "EXEC"])[-1]  # passes in pieces
+            self.assertEqual([(3 << 20) + 1, 6], [len(got[0]), got[1]])
+
     def test_a_client_that_sends_no_more(self):
         """printf ... | nc: it gets the whole array."""
         lines = ["MULTI", "SET k 1", "CLIENT LIST ID 999999", "SUBSCRIBE x", "UNSUBSCRIBE x", "GET k", "EXEC"]
