@@ -23,13 +23,25 @@ static inline void account_back(struct client *c, struct request *r)
     c->inflight_bytes -= r->be.len;
 }
 
-static inline void give_back(struct beconn *conn, struct request *r, char reply_type)
+/* A server that became a replica: it closes the connection behind this answer. */
+static bool is_goodbye(const struct bereply *reply)
+{
+    static const char text[] = "-UNBLOCKED ";
+
+    return reply->len > sizeof(text) && memcmp(reply->data, text, sizeof(text) - 1) == 0;
+}
+
+/* reply: NULL: it was no error. */
+static inline void give_back(struct beconn *conn, struct request *r, const struct bereply *reply)
 {
     if (LIKELY(!conn->leased) || conn->user != NULL) /* WATCH goes on using it */
         return;
-    if (r->is_blocking)
+    if (r->is_blocking) {
         blocking_back(r);
-    if (r->is_pinned && reply_type == '-')
+        if (reply != NULL && is_goodbye(reply))
+            conn->retired = true;
+    }
+    if (r->is_pinned && reply != NULL && reply->type == '-')
         conn->retired = true; /* an UNWATCH that failed: not clean */
     if (learnt_leaves_traces(r->cmd))
         conn->retired = true;
@@ -136,7 +148,7 @@ static void on_reply(struct beconn *conn, struct bereq *be, const struct bereply
     struct request *r = CONTAINER_OF(be, struct request, be);
     const char *spoilt = UNLIKELY(r->is_tx) ? transaction_spoils(r, reply) : NULL;
 
-    give_back(conn, r, reply->type);
+    give_back(conn, r, reply);
     take_reply(conn, r, reply);
     if (UNLIKELY(spoilt != NULL) && conn->state != BECONN_CLOSED) {
         if (reply->type == '-')
@@ -238,7 +250,7 @@ static void piece_dropped(struct beconn *conn, struct request *r)
     struct upstream *u = conn->node->user;
     struct client *c = r->client;
 
-    give_back(conn, r, '*');
+    give_back(conn, r, NULL);
     if (own)
         node_retire(conn); /* nobody has seen whether the block has left it as it was */
     if (c == NULL) {
@@ -280,7 +292,7 @@ static void on_piece(struct beconn *conn, struct bereq *be, struct block *b, uin
             blocking_drop(r);
     }
     if (last)
-        give_back(conn, r, '*');
+        give_back(conn, r, NULL);
     long_reply_piece(c, r, conn, b, off, len, last);
     held_client_moved(c);
 }

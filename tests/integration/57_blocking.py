@@ -475,6 +475,26 @@ class CalledBack(Case):
     def test_when_it_has_lost_its_slots_before(self):
         self.replaced(trusted=True)
 
+    def test_a_connection_that_its_server_ends(self):
+        """A master that steps down closes the connections of those whose block it ends, a moment later: nobody
+        else may wait there."""
+        cluster = FakeCluster(3).start()
+        self.addCleanup(cluster.stop)
+        first, key = cluster.nodes[0], cluster.key_on(0)
+
+        def demoted(conn, argv):
+            conn.send(b"-UNBLOCKED force unblock from blocking operation, instance state changed "
+                      b"(master -> replica?)\r\n")
+            time.sleep(0.3)
+            conn.close()
+        first.rule("BLPOP", b"*2\r\n$%d\r\n%s\r\n$1\r\nx\r\n" % (len(key), key.encode()))
+        first.rule("BLPOP", demoted, times=1)
+        with Proxy(cluster.seeds(), workers=1).start() as p:
+            p.wait_routes(grace(20))
+            with p.conn(timeout=grace(15)) as c:
+                self.expect(c, ["BLPOP", key, "0"], [key.encode(), b"x"])
+        self.assertEqual(2, first.calls("BLPOP"))
+
     def replaced(self, trusted):
         cluster = FakeCluster(3).start()
         self.addCleanup(cluster.stop)
