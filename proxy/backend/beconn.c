@@ -199,15 +199,21 @@ void beconn_return_unsent(struct beconn *c)
 
 /* A server that owes a reply for long may hang, or be dead to us. What is not sent to it cannot run
  * there, and so may go to its successor, be it a write. A server that is merely busy loses nothing:
- * it would not look at more before it has answered. */
+ * it would not look at more before it has answered. Where it has a successor, what waits goes there
+ * now, and is not kept until it answers or its time is over. */
 static void hold_if_silent(struct beconn *c, uint64_t now_ms)
 {
     /* The times below are up to a tick too early. */
     uint32_t ms = c->env->silence_ms + LOOP_TICK_MS;
 
-    if (c->env->silence_ms != 0 && !c->leased && (uint32_t)now_ms - c->head->sent_ms >= ms &&
-        now_ms - c->progress_ms >= ms && c->head->end + c->handshake_bytes <= c->stream.written)
-        stream_hold(&c->stream);
+    if (c->env->silence_ms == 0 || c->leased || (uint32_t)now_ms - c->head->sent_ms < ms ||
+        now_ms - c->progress_ms < ms || c->head->end + c->handshake_bytes > c->stream.written)
+        return;
+    stream_hold(&c->stream);
+    if (UNLIKELY(c->node->displaced)) {
+        node_retire(c);
+        beconn_return_unsent(c);
+    }
 }
 
 void beconn_tick(struct beconn *c, uint64_t now_ms)

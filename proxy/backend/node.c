@@ -13,6 +13,9 @@
 /* How long an exclusive connection is kept that nobody needed. */
 #define TRIM_MS 10000
 
+/* Why a connection is closed under its requests. */
+#define REPLACED "another server has taken its place"
+
 struct node *node_new(struct backend_env *env, const struct addr *a,
                       const struct sockaddr_any *target)
 {
@@ -338,8 +341,16 @@ void node_retire(struct beconn *c)
         beconn_close(c, NULL);
 }
 
-/* Closes what has no reason to be waited for: connections still coming up, and those whose oldest
- * request has waited its time. */
+/* What the oldest request of a retired connection owes is awaited no more. */
+static bool is_overdue(const struct node *n, const struct beconn *c, uint64_t now_ms)
+{
+    if (c->state != BECONN_READY)
+        return false; /* it has begun since; backend.connect_timeout is for it */
+    return c->head == NULL || (uint32_t)now_ms - c->head->sent_ms >= NODE_REPLACED_MS ||
+           (c->ready_ms <= n->replaced_ms && now_ms - n->replaced_ms >= NODE_REPLACED_MS);
+}
+
+/* Closes connections whose oldest request has waited its time. */
 static void close_overdue(struct node *n, uint64_t now_ms)
 {
     struct list_walk walk;
@@ -351,10 +362,8 @@ static void close_overdue(struct node *n, uint64_t now_ms)
         /* Who waits without a bound is called back by its sender. */
         if (!c->retired || (c->head != NULL && c->head->patient && c->state == BECONN_READY))
             continue;
-        if (c->state != BECONN_READY || c->head == NULL ||
-            (uint32_t)now_ms - c->head->sent_ms >= NODE_REPLACED_MS ||
-            now_ms - n->replaced_ms >= NODE_REPLACED_MS)
-            beconn_close(c, c->head != NULL ? "another server has taken its place" : NULL);
+        if (is_overdue(n, c, now_ms))
+            beconn_close(c, c->head != NULL ? REPLACED : NULL);
         else
             owed = true;
     }
@@ -373,7 +382,9 @@ void node_replaced(struct node *n)
     node_walk(n, &walk);
     while ((c = node_walk_next(n, &walk)) != NULL) {
         node_retire(c);
-        if (c->state == BECONN_READY && beconn_is_held(c))
+        if (c->state < BECONN_READY)
+            beconn_close(c, REPLACED);
+        else if (c->state == BECONN_READY && beconn_is_held(c))
             beconn_return_unsent(c);
     }
     close_overdue(n, n->replaced_ms);

@@ -40,6 +40,8 @@ struct node {
     bool restarted;              /* a handshake has found another process there than before */
     bool in_map;                 /* the current slot map names it */
     bool held;                   /* about to be replaced: its outage ends with a new map only */
+    bool displaced;              /* the slots it had are others': what a silent server was not sent
+                                    goes to them */
     uint64_t replaced_ms;        /* when another took its place: what it then owes is awaited for
                                     NODE_REPLACED_MS; 0: nothing is owed */
     uint64_t left_ms;            /* when that was last */

@@ -153,6 +153,13 @@ bool stream_peer_ended(const struct stream *s)
     return s->open && poll(&p, 1, 0) == 1 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
 }
 
+bool stream_is_broken(const struct stream *s)
+{
+    struct pollfd p = {.fd = s->rio.fd};
+
+    return s->open && poll(&p, 1, 0) == 1 && (p.revents & (POLLHUP | POLLERR)) != 0;
+}
+
 void stream_pause(struct stream *s)
 {
     if (s->open)

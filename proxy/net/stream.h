@@ -78,6 +78,10 @@ static inline void stream_mark_dirty(struct stream *s)
 /* True when the other side sends no more, though what it sent is not read to its end. */
 bool stream_peer_ended(const struct stream *s);
 
+/* True when the other side is gone, or the connection broken, though nothing is read or written.
+ * One that has only closed may still read: that is not to be told from one that sends no more. */
+bool stream_is_broken(const struct stream *s);
+
 /* Reads again after an empty span. */
 void stream_resume(struct stream *s);
 /* Stops reading until stream_resume. */

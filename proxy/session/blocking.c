@@ -27,6 +27,7 @@ struct blocking {
     uint32_t timeout_arg; /* position of its time; 0: not known */
     bool seconds;         /* the time is seconds, perhaps with a fraction; else milliseconds */
     bool called_back;     /* its server was asked to end it: it blocks anew elsewhere */
+    bool called;          /* or was to be, and could not */
     bool calling;         /* in this tick */
     bool asked;           /* sent to the target of an ASK */
 };
@@ -191,7 +192,7 @@ void blocking_sent(struct request *r, struct beconn *conn, bool asking)
     b->asked = asking;
     b->sent_ms = clock_ms();
     b->astray_ms = 0;
-    b->called_back = false;
+    b->called_back = b->called = false;
 }
 
 void blocking_back(struct request *r)
@@ -297,12 +298,15 @@ static void check_node(struct session_env *env, struct blocking *b, uint64_t now
 
     if (!elsewhere && !left_behind) {
         b->astray_ms = 0;
+        b->called = false;
+    } else if (elsewhere && !b->called && (left_behind || u->config->kind == UPSTREAM_SENTINEL)) {
+        /* Not where its server had another address: who is there now has other clients. */
+        b->astray_ms = now_ms;
+        b->called = true;
+        if (b->conn->server_id != 0 && !blocking_may_have_acted(b->r))
+            call_back(env, b);
     } else if (b->astray_ms == 0) {
         b->astray_ms = now_ms;
-        /* Not where its server had another address: who is there now has other clients. */
-        if (elsewhere && (left_behind || u->config->kind == UPSTREAM_SENTINEL) &&
-            b->conn->server_id != 0 && !blocking_may_have_acted(b->r))
-            call_back(env, b);
     } else if (limit != 0 && now_ms - b->astray_ms > limit) {
         /* A server that lives ends the block itself with MOVED, or was asked to. */
         beconn_close(b->conn, "a blocked command's slot has another owner, and no word of it came");

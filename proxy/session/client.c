@@ -379,6 +379,10 @@ void client_tick(struct client *c, uint64_t now_ms)
     const struct config_client *limits = &c->env->config->client;
     uint32_t now_s = (uint32_t)(now_ms / 1000);
 
+    if (c->hold != 0 && stream_is_broken(&c->stream)) { /* it is not read from */
+        client_close(c);
+        return;
+    }
     if (c->stream.out.bytes > 0) {
         c->stalled_s = (uint32_t)c->stream.written == c->taken_mark ? c->stalled_s + 1 : 0;
         c->taken_mark = (uint32_t)c->stream.written;

@@ -5,6 +5,7 @@
  */
 #include "session/forward.h"
 
+#include "base/log.h"
 #include "session/blocking.h"
 #include "session/error.h"
 #include "session/identity.h"
@@ -22,13 +23,25 @@ static inline void account_back(struct client *c, struct request *r)
     c->inflight_bytes -= r->be.len;
 }
 
-static inline void give_back(struct beconn *conn, struct request *r, char reply_type)
+/* A server that became a replica: it closes the connection behind this answer. */
+static bool is_goodbye(const struct bereply *reply)
+{
+    static const char text[] = "-UNBLOCKED ";
+
+    return reply->len > sizeof(text) && memcmp(reply->data, text, sizeof(text) - 1) == 0;
+}
+
+/* reply: NULL: it was no error. */
+static inline void give_back(struct beconn *conn, struct request *r, const struct bereply *reply)
 {
     if (LIKELY(!conn->leased) || conn->user != NULL) /* WATCH goes on using it */
         return;
-    if (r->is_blocking)
+    if (r->is_blocking) {
         blocking_back(r);
-    if (r->is_pinned && reply_type == '-')
+        if (reply != NULL && is_goodbye(reply))
+            conn->retired = true;
+    }
+    if (r->is_pinned && reply != NULL && reply->type == '-')
         conn->retired = true; /* an UNWATCH that failed: not clean */
     if (learnt_leaves_traces(r->cmd))
         conn->retired = true;
@@ -135,7 +148,7 @@ static void on_reply(struct beconn *conn, struct bereq *be, const struct bereply
     struct request *r = CONTAINER_OF(be, struct request, be);
     const char *spoilt = UNLIKELY(r->is_tx) ? transaction_spoils(r, reply) : NULL;
 
-    give_back(conn, r, reply->type);
+    give_back(conn, r, reply);
     take_reply(conn, r, reply);
     if (UNLIKELY(spoilt != NULL) && conn->state != BECONN_CLOSED) {
         if (reply->type == '-')
@@ -157,10 +170,11 @@ static void answer_unknown(struct client *c, struct request *r)
 
 static void answer_too_large(struct client *c, struct request *r)
 {
+    enum error_id id = r->is_tx ? ERROR_EXEC_SIZE : ERROR_MERGED_SIZE;
     struct bereply reply = {.type = '-'};
     char text[256];
 
-    reply.len = (size_t)snprintf(text, sizeof(text), "-%s\r\n", error_text(ERROR_MERGED_SIZE));
+    reply.len = (size_t)snprintf(text, sizeof(text), "-%s\r\n", error_text(id));
     reply.data = text;
     if (r->is_pinned)
         watch_replied(c, r, &reply, REFUSAL_NONE);
@@ -227,6 +241,33 @@ static void on_lost(struct beconn *conn, struct bereq *be, enum bereq_loss loss)
     held_client_moved(c);
 }
 
+/* The end of a reply that was dropped, for its client has left, or wants none, or because it is
+ * larger than one that must be whole may be. The proxy's own commands of a block, which has run, do
+ * not run then: the client may not go on as if they had. */
+static void piece_dropped(struct beconn *conn, struct request *r)
+{
+    bool own = r->is_tx && transaction_has_own(r);
+    struct upstream *u = conn->node->user;
+    struct client *c = r->client;
+
+    give_back(conn, r, NULL);
+    if (own)
+        node_retire(conn); /* nobody has seen whether the block has left it as it was */
+    if (c == NULL) {
+        request_free(u->env, r);
+        return;
+    }
+    account_back(c, r);
+    answer_too_large(c, r); /* a silent request: dropped as well */
+    held_client_moved(c);
+    if (!own)
+        return;
+    log_warn("client %llu closed: the answer to its EXEC is larger than client.output_max",
+             (unsigned long long)c->id);
+    METRIC_ADD(&u->env->metrics, clients_closed_output, 1);
+    client_close_when_answered(c);
+}
+
 static void on_piece(struct beconn *conn, struct bereq *be, struct block *b, uint32_t off,
                      uint32_t len, bool last)
 {
@@ -235,20 +276,9 @@ static void on_piece(struct beconn *conn, struct bereq *be, struct block *b, uin
     struct upstream *u = conn->node->user;
 
     retry_over(conn->node, r, false);
-    if (c == NULL) {
-        if (last) {
-            give_back(conn, r, '*');
-            request_free(u->env, r);
-        }
-        return;
-    }
-    if (UNLIKELY(r->be.whole || r->silent)) { /* larger than a merged reply may be: dropped */
-        if (last) {
-            account_back(c, r);
-            give_back(conn, r, '*');
-            answer_too_large(c, r); /* a silent request: dropped as well */
-            held_client_moved(c);
-        }
+    if (UNLIKELY(c == NULL || r->be.whole || r->silent)) {
+        if (last)
+            piece_dropped(conn, r);
         return;
     }
     /* It has run and is not refused any more: others of its client need not wait for its end. */
@@ -262,7 +292,7 @@ static void on_piece(struct beconn *conn, struct bereq *be, struct block *b, uin
             blocking_drop(r);
     }
     if (last)
-        give_back(conn, r, '*');
+        give_back(conn, r, NULL);
     long_reply_piece(c, r, conn, b, off, len, last);
     held_client_moved(c);
 }

@@ -59,6 +59,9 @@ uint64_t transaction_sent_bytes(const struct request *r);
 /* SCRIPT LOADs that are sent before its block; NULL: none. */
 const struct block *transaction_loads(const struct request *r);
 
+/* True when its array has places that the proxy fills. */
+bool transaction_has_own(const struct request *r);
+
 /* EXEC's reply tells that the connection cannot be used any more, and why; NULL: it can. */
 const char *transaction_spoils(const struct request *r, const struct bereply *reply);
 

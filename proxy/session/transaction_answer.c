@@ -181,6 +181,13 @@ static bool keeps_state(const struct transaction *t, const struct bereply *reply
     return false;
 }
 
+bool transaction_has_own(const struct request *r)
+{
+    const struct transaction *t = r->data;
+
+    return t->own_count > 0;
+}
+
 const char *transaction_spoils(const struct request *r, const struct bereply *reply)
 {
     if (!r->is_tx)

@@ -120,9 +120,10 @@ static void reroute(struct upstream *u, uint16_t slot, struct node *n)
         return;
     u->route[slot] = n != NULL ? n->number : 0;
     u->slot_epoch[slot] = u->epoch;
-    /* An outage from before it owned the slot says nothing about now. */
-    if (n != NULL)
-        n->outage_ms = 0;
+    if (n == NULL)
+        return;
+    n->outage_ms = 0; /* one from before it owned the slot says nothing about now */
+    n->displaced = false;
 }
 
 void upstream_override(struct upstream *u, uint16_t slot, struct node *n)
@@ -196,8 +197,16 @@ static bool has_lost_place(const struct upstream *u, const struct node *n)
     return failed || u->config->kind == UPSTREAM_SENTINEL;
 }
 
+static bool has_slots(const struct upstream *u, const struct node *n)
+{
+    for (size_t i = 0; i < u->map_node_count; i++)
+        if (u->map_nodes[i] == n && u->map->nodes[i].slots > 0)
+            return true;
+    return false;
+}
+
 /* Requests of before may not be sent to it, nor wait for it as long as for a node that has slots.
- */
+ * Of one that may live only those may not be kept that it has not been sent. */
 static void retire_replaced(struct upstream *u, const struct slotmap *old, struct node **old_nodes)
 {
     for (size_t i = 0; i < old->node_count; i++) {
@@ -206,6 +215,8 @@ static void retire_replaced(struct upstream *u, const struct slotmap *old, struc
 
         if (had_place && has_lost_place(u, old_nodes[i]))
             node_replaced(old_nodes[i]);
+        else if (was->slots > 0 && !has_slots(u, old_nodes[i]))
+            old_nodes[i]->displaced = true;
     }
 }
 

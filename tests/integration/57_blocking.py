@@ -4,9 +4,10 @@ import time
 import unittest
 
 from harness.case import Case, Setup, in_threads
+from harness.fake import PASS, FakeCluster, delayed
 from harness.proxy import STANDIN, Proxy, grace, scaled
 from harness.resp import OK, PONG, Error, encode
-from harness.servers import Server, key_slot
+from harness.servers import SLOTS, Server, key_slot
 
 setup = Setup()
 
@@ -458,6 +459,88 @@ class ServersChange(WaitCase):
                             lambda: int(new.info("clients")["blocked_clients"]) == 1)
             other.cmd("RPUSH", "{bd}", "x")
             self.assertEqual([b"{bd}", b"x"], c.read())
+
+
+class CalledBack(Case):
+    """A replaced master lives: it is asked to end a block, which begins anew at the successor without an error."""
+
+    def setUp(self):
+        if STANDIN:
+            self.skipTest("needs the proxy")
+
+    def test_over_a_slow_connection(self):
+        """It takes its time to come up, while others wait for what the master owes them."""
+        self.replaced(trusted=False)
+
+    def test_when_it_has_lost_its_slots_before(self):
+        self.replaced(trusted=True)
+
+    def test_a_connection_that_its_server_ends(self):
+        """A master that steps down closes the connections of those whose block it ends, a moment later: nobody
+        else may wait there."""
+        cluster = FakeCluster(3).start()
+        self.addCleanup(cluster.stop)
+        first, key = cluster.nodes[0], cluster.key_on(0)
+
+        def demoted(conn, argv):
+            conn.send(b"-UNBLOCKED force unblock from blocking operation, instance state changed "
+                      b"(master -> replica?)\r\n")
+            time.sleep(0.3)
+            conn.close()
+        first.rule("BLPOP", b"*2\r\n$%d\r\n%s\r\n$1\r\nx\r\n" % (len(key), key.encode()))
+        first.rule("BLPOP", demoted, times=1)
+        with Proxy(cluster.seeds(), workers=1).start() as p:
+            p.wait_routes(grace(20))
+            with p.conn(timeout=grace(15)) as c:
+                self.expect(c, ["BLPOP", key, "0"], [key.encode(), b"x"])
+        self.assertEqual(2, first.calls("BLPOP"))
+
+    def replaced(self, trusted):
+        cluster = FakeCluster(3).start()
+        self.addCleanup(cluster.stop)
+        first, second, third = cluster.nodes
+        key, other = cluster.key_on(0), cluster.key_on(0, "slow")
+        called, slow = threading.Event(), threading.Event()
+
+        def blocked_at_first(conn, argv):
+            called.wait(grace(10))
+            return b"-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n"
+
+        def client(conn, argv):
+            if argv[1].upper() == b"UNBLOCK":
+                called.set()
+                return b":1\r\n"
+            if argv[1].upper() == b"ID" and slow.is_set():
+                time.sleep(0.3)
+            return PASS
+        with Proxy(cluster.seeds(), workers=1).start() as p:
+            p.wait_routes(grace(20))
+            pops = first.rule("BLPOP", blocked_at_first)
+            second.rule("BLPOP", b"*2\r\n$%d\r\n%s\r\n$1\r\nx\r\n" % (len(key), key.encode()))
+            first.rule("CLIENT", client)
+            owes = first.rule("GET", delayed(0.8), key=other)
+            with p.conn(timeout=grace(15)) as c, p.conn(timeout=grace(15)) as d, \
+                    p.conn(protocol=3, timeout=grace(15)) as e:
+                self.not_error(e.cmd("GET", key), "GET")
+                c.send(encode("BLPOP", key, "0"))
+                self.eventually("it waits at the first", lambda: pops.hits)
+                d.send(encode("GET", other))
+                self.eventually("the first is at work", lambda: owes.hits)
+                slow.set()
+                for slot in [s for s in range(SLOTS) if cluster.owner[s] == 0]:
+                    cluster.owner[slot] = 1
+                cluster.epoch[1] = 9
+                if not trusted:
+                    first.flags = "master,fail"
+                self.not_error(e.cmd("GET", key), "GET")  # MOVED: the topology is asked for
+                if trusted:
+                    time.sleep(0.4)  # known to own nothing; then its neighbours call it failed
+                    self.assertFalse(called.is_set())
+                    first.flags = "master,fail"
+                    third.rule("GET", b"-MOVED 0 %s\r\n" % second.addr.encode(), times=1)
+                    self.not_error(e.cmd("GET", cluster.key_on(2)), "GET")
+                self.assertEqual([key.encode(), b"x"], c.read())
+                self.assertTrue(called.is_set(), "the first was asked to end the block")
 
 
 class TheServerDies(WaitCase):

@@ -2,6 +2,7 @@
 array has in its place. What the proxy runs itself; dialects, replies, channels and users that change inside."""
 import re
 import threading
+import time
 import unittest
 
 from harness.case import Case, Setup
@@ -438,6 +439,28 @@ class InPlace(OneServer):
                 want, got = o.pipeline(lines), c.pipeline(lines)
                 self.assertTrue(want == got, n)
 
+    def test_an_answer_that_is_too_large(self):
+        """The block has run, which the error says; and the client cannot take what the proxy would have done for
+        done: it is closed. What else needs the whole answer is only told."""
+        config = "client:\n  output_pause: 64KiB\n  output_max: 1MiB\nbackend:\n  large_reply: 64KiB\n"
+        cut = Error(b"UNKNOWN the transaction was executed: its answer is larger than client.output_max")
+        self.fresh()
+        setup.server.ok("SETRANGE", "big", str(3 << 20), "x")
+        with Proxy([], ["--server", setup.server.addr], workers=1, config=config).start().wait_routes() as p, \
+                p.conn(timeout=grace(20)) as other, p.conn(timeout=grace(20)) as c:
+            for n, own in enumerate(("SELECT 1", "CLIENT SETNAME me", "SUBSCRIBE x", "HELLO 3"), 1):
+                with self.subTest(own), p.conn(timeout=grace(20)) as d:
+                    d.send(b"".join(encode(*x.split()) for x in ["MULTI", "INCR n", "GET big", own, "EXEC", "INCR n"]))
+                    self.assertEqual([OK, QUEUED, QUEUED, QUEUED, cut], [d.read() for _ in range(5)])
+                    with self.assertRaises((Closed, OSError)):
+                        d.read()
+                    self.expect(other, "GET n", b"%d" % n)
+            self.expect(c, "WATCH n", OK)
+            self.assertEqual([OK, QUEUED, QUEUED, cut, b"5"],
+                             c.pipeline(["MULTI", "INCR n", "GET big", "EXEC", "GET n"]))
+            got = c.pipeline(["MULTI", "GET big", "INCR n", "EXEC"])[-1]  # passes in pieces
+            self.assertEqual([(3 << 20) + 1, 6], [len(got[0]), got[1]])
+
     def test_a_client_that_sends_no_more(self):
         """printf ... | nc: it gets the whole array."""
         lines = ["MULTI", "SET k 1", "CLIENT LIST ID 999999", "SUBSCRIBE x", "UNSUBSCRIBE x", "GET k", "EXEC"]
@@ -471,6 +494,32 @@ class InPlace(OneServer):
         with self.conn() as c, setup.oracle.conn() as o:
             self.fresh()
             self.assertEqual(o.pipeline(lines), c.pipeline(lines))
+
+
+class Gone(Case):
+    def test_while_a_server_hangs(self):
+        """Whatever a client waits for there: one whose connection was reset is not kept."""
+        waits = {"exec": ["MULTI", "SUBSCRIBE x", "EXEC"], "barrier": ["GET k", "CLIENT LIST", "PING"],
+                 "subscribe": ["SUBSCRIBE x", "GET k"], "wait": ["SET k 1", "WAIT 1 0"], "unheld": ["GET k"],
+                 "exec behind": ["GET k", "MULTI", "CLIENT SETNAME z", "EXEC"]}
+        server = Server().start()
+        self.addCleanup(server.stop)
+        with Proxy([], ["--server", server.addr, "--auth", "none"], config="backend:\n  request_timeout: 60s\n"
+                   "  ride_through: 60s\n").start().wait_routes() as p, p.conn(timeout=grace(20)) as watcher:
+            conns = [p.conn(timeout=grace(20)) for _ in waits]
+            for c, name in zip(conns, waits):
+                self.expect(c, ["CLIENT", "SETNAME", name.replace(" ", "-")], OK)
+            server.freeze()
+            try:
+                for c, lines in zip(conns, waits.values()):
+                    c.send(b"".join(encode(*x.split()) for x in lines))
+                time.sleep(0.5)
+                self.assertEqual(1 + len(conns), watcher.cmd("CLIENT", "LIST").count(b" cmd="))
+                for c in conns:
+                    c.reset()
+                self.eventually("they are gone", lambda: watcher.cmd("CLIENT", "LIST").count(b" cmd=") == 1)
+            finally:
+                server.thaw()
 
 
 class Users(Case):

@@ -6,7 +6,7 @@ import unittest
 
 from harness.case import Case, Load, Setup
 from harness.proxy import SANITIZER, STANDIN, Proxy, grace, scaled
-from harness.resp import OK, PONG, Error, encode
+from harness.resp import OK, PONG, Error, Simple, encode
 from harness.servers import SLOTS, Cluster, key_slot, tag_of_slot, wait_until
 
 setup = Setup()
@@ -358,6 +358,44 @@ class Death(ClusterCase):
                 self.eventually("it is found", found, 3)
             finally:
                 master.thaw()
+
+    def test_what_a_frozen_master_was_not_sent_when_its_neighbours_trust_it(self):
+        """Its slots are another's, and no node calls it failed: what is kept from it goes to the new owner
+        all the same, in order, and not before what its client sent earlier is answered."""
+        with Cluster(3, 1, node_timeout=60000) as cluster, Proxy(
+                cluster.seeds(), workers=1, config="backend:\n  request_timeout: 60s\n").wait_start() as p:
+            master = cluster.owner(0)
+            key = "{%s}" % cluster.key_on(master, "kept")
+            replica = cluster.replica_of(master)
+            first, *others = conns = [p.conn(timeout=grace(20)) for _ in range(12)]
+            for n, c in enumerate(conns):
+                self.addCleanup(c.close)
+                self.expect(c, ["SET", key + str(n), "0"], OK)
+            with master.conn() as c:
+                self.expect(c, ["SET", key, "0"], OK)
+                self.expect(c, "WAIT 1 5000", 1)
+            master.freeze()
+            try:
+                first.send(encode("INCR", key + "0"))
+                time.sleep(0.6)  # longer than backend.silence: from now on it gets nothing more
+                first.send(encode("INCR", key + "0"))
+                for n, c in enumerate(others, 1):
+                    k = key + str(n)
+                    c.send(encode("INCR", k) * 3 + encode("MULTI") + encode("INCR", k) + encode("EXEC") +
+                           encode("INCR", k) + encode("APPEND", k, "x" * 30000) + encode("STRLEN", k))
+                conns.pop().close()  # one that leaves
+                time.sleep(0.2)
+                cluster.failover(replica, "TAKEOVER")
+                at = time.monotonic()
+                for n, c in enumerate(conns[1:], 1):
+                    self.assertEqual([1, 2, 3, OK, Simple(b"QUEUED"), [4], 5, 30001, 30001],
+                                     [c.read() for _ in range(9)])
+                self.assertLess(time.monotonic() - at, grace(5), "seconds after the takeover")
+                self.expect(c, ["GET", key + "0"], b"0")
+            finally:
+                master.thaw()
+            self.assertEqual(1, first.read())
+            self.assertIn(first.read(), (1, 2))  # 1: the old master ran the first, and lost it
 
     def test_requests_in_flight_at_a_master_that_freezes(self):
         """They end when another has taken its place, and not with request_timeout: a read runs
