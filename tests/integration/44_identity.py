@@ -426,6 +426,9 @@ class Guests(IdentityCase):
         for line in ("PING", "ECHO x", "GET guest:1", "CLIENT LIST", "INFO keyway", "SUBSCRIBE x", "SELECT 0"):
             self.expect_error(c, line, NOAUTH)
         self.expect_error(c, "HELLO 3", "NOAUTH HELLO must be called...")
+        with setup.cluster.owner("guest:1").conn() as o:
+            for line in ("MULTI", "GET guest:1", "EXEC", "DISCARD", "WATCH guest:1", "EXEC x", "MULTI x", "exec"):
+                self.matches_oracle(c, o, line)
         self.assertEqual([Error(NOAUTH.encode()), Error(NOAUTH.encode()), OK, b"x", PONG],
                          c.pipeline(["GET guest:1", "PING", "AUTH open", "GET guest:1", "PING"]))
         self.expect(c, "ACL WHOAMI", b"default")
