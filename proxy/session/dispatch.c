@@ -341,9 +341,9 @@ static inline enum dispatch_result dispatch(struct client *c, const struct resp_
             learning_refuse(c, cmd);
             return DISPATCH_DONE;
         }
-        if (c->up->single && single_forwards(cmd))
-            return dispatch_any(c, cmd, r, block);
-        return dispatch_refused(c, cmd, " is not supported yet");
+        if (single_forwards(c->up, cmd))
+            return dispatch_keys(c, cmd, r, block);
+        return dispatch_unsupported(c, cmd);
     }
 }
 

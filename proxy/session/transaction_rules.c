@@ -163,7 +163,7 @@ enum transaction_fate transaction_fate(const struct client *c, const struct comm
     case ROUTE_ALL:
         return c->up->single ? TX_SENT : TX_IMPOSSIBLE;
     case ROUTE_UNSUPPORTED:
-        return c->up->single && single_forwards(cmd) ? TX_SENT : TX_UNSUPPORTED;
+        return single_forwards(c->up, cmd) ? TX_SENT : TX_UNSUPPORTED;
     case ROUTE_BLOCKING: /* there it does not wait */
         return learnt_leaves_traces(cmd) ? TX_IMPOSSIBLE : TX_SENT;
     default:
