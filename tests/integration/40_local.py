@@ -330,7 +330,7 @@ class Config(Case):
 
 class Refused(Case):
     """What needs a later stage says so in one way, and never half does it."""
-    LINES = ["WAITAOF 0 0 0"]
+    LINES = ["SHUTDOWN NOSAVE", "SYNC"]
 
     def setUp(self):
         if STANDIN:
