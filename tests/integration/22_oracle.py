@@ -17,6 +17,7 @@ KEYWAY_ORACLE_SEED=n repeats a run, KEYWAY_TEST_LONG=1 makes them long. What may
   7.0 that once read one (it looks at an old errno), and which server read it differs.
 - For the same reason SORT of nothing but numbers fails now and then, asked directly too: what else
   leaves that errno behind is not known. Where one of the two says so, both are asked again, alone.
+- SORT ALPHA takes a text to end at its first NUL: values that are equal so far are left out.
 - What a cluster's servers refuse or do not have, so left out: SELECT of other databases, MOVE,
   SWAPDB, COPY with DB, SORT with BY or GET patterns, scripts with keys they were not told of.
 - Inside MULTI: what only a later server's arity allows (ZRANK key member WITHSCORE) is refused by

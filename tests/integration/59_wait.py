@@ -189,7 +189,7 @@ class Wait(WaitCase):
             wait_until("it waits", lambda: self.blocked(self.masters[0]) == 1, grace(10))
 
         wait()
-        self.assertIn(b"\r\nblocked_clients:1\r\n", other.cmd("INFO", "clients"))
+        self.eventually("it alone", lambda: b"\r\nblocked_clients:1\r\n" in other.cmd("INFO", "clients"))
         self.assertIn(b" flags=b ", other.cmd("CLIENT", "LIST", "ID", ident))
         self.expect(other, ["CLIENT", "UNBLOCK", ident, "ERROR"], 1)
         self.assertEqual(b"-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n", c.read_raw())
