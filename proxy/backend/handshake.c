@@ -12,7 +12,8 @@
 #include "resp/write.h"
 
 enum step {
-    STEP_DB_FIRST, /* SELECT as a guest, before AUTH; may be refused */
+    STEP_OPENER,   /* AUTH as the upstream's user, for the next step; may be refused */
+    STEP_DB_FIRST, /* SELECT as that one, or as a guest, before AUTH; may be refused */
     STEP_HELLO,    /* RESP3: HELLO 3 [AUTH user password]; must succeed */
     STEP_AUTH,     /* RESP2 with a password; must succeed */
     STEP_SELECT,   /* a database other than 0; must succeed, unless the first one has */
@@ -34,6 +35,12 @@ static const struct profile *profile_of(const struct beconn *c)
     return &c->env->profiles->profiles[c->profile];
 }
 
+/* Who selects a database for a user who may not. */
+static const struct profile *opener_of(const struct beconn *c)
+{
+    return &c->env->profiles->profiles[c->node->opener];
+}
+
 static bool step_wanted(const struct beconn *c, enum step s)
 {
     const struct profile *p = profile_of(c);
@@ -41,6 +48,8 @@ static bool step_wanted(const struct beconn *c, enum step s)
     if (p->bare)
         return false;
     switch (s) {
+    case STEP_OPENER:
+        return p->db_first && opener_of(c)->password != NULL;
     case STEP_DB_FIRST:
         return p->db_first;
     case STEP_HELLO:
@@ -101,12 +110,25 @@ static void write_command(struct chain *out, size_t argc, const char *const *arg
     write_command((out), sizeof((const char *[]){__VA_ARGS__}) / sizeof(char *),                   \
                   (const char *const[]){__VA_ARGS__})
 
-static void send_step(struct chain *out, const struct profile *p, enum step s)
+static void send_auth(struct chain *out, const struct profile *p)
 {
+    if (p->user != NULL)
+        SEND(out, "AUTH", p->user, p->password);
+    else
+        SEND(out, "AUTH", p->password);
+}
+
+static void send_step(struct beconn *c, enum step s)
+{
+    const struct profile *p = profile_of(c);
     const char *user = p->user != NULL ? p->user : "default";
+    struct chain *out = &c->stream.out;
     char db[8];
 
     switch (s) {
+    case STEP_OPENER:
+        send_auth(out, opener_of(c));
+        break;
     case STEP_HELLO:
         if (p->password != NULL)
             SEND(out, "HELLO", "3", "AUTH", user, p->password);
@@ -114,10 +136,7 @@ static void send_step(struct chain *out, const struct profile *p, enum step s)
             SEND(out, "HELLO", "3");
         break;
     case STEP_AUTH:
-        if (p->user != NULL)
-            SEND(out, "AUTH", user, p->password);
-        else
-            SEND(out, "AUTH", p->password);
+        send_auth(out, p);
         break;
     case STEP_DB_FIRST:
     case STEP_SELECT:
@@ -222,7 +241,7 @@ void handshake_start(struct beconn *c)
     c->brief = is_brief(c);
     c->probes_multi = profile_of(c)->password != NULL || c->node->probe_multi;
     for (uint8_t s = next_step(c, 0); s < STEP_DONE; s = next_step(c, s + 1))
-        send_step(&c->stream.out, profile_of(c), s);
+        send_step(c, s);
     c->handshake_bytes = c->stream.out.bytes;
     c->step = next_step(c, 0);
     if (c->step == STEP_DONE)
@@ -333,12 +352,13 @@ static bool take_multi(struct beconn *c, const struct bereply *reply)
     return !c->multi_ok || c->exec_ok || reply->type != '-' || is_without_multi(reply);
 }
 
-/* The database was selected as a guest, or as one who may not: the client is in it all the same. */
+/* The database was selected by somebody else, or is now by one who may not: the client is in it all
+ * the same. */
 static bool take_select(struct beconn *c, const struct bereply *reply)
 {
     if (c->step == STEP_DB_FIRST)
         c->db_selected = reply->type != '-';
-    return c->step == STEP_DB_FIRST ||
+    return c->step == STEP_OPENER || c->step == STEP_DB_FIRST ||
            (c->step == STEP_SELECT && c->db_selected && begins_with(reply, "-NOPERM "));
 }
 

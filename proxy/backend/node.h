@@ -36,6 +36,8 @@ struct node {
     uint64_t outage_ms;          /* since when it cannot serve; 0: it can */
     uint64_t silent_ms;          /* when its silence was last told of */
     uint16_t number;             /* under which the upstream's slots name it */
+    uint16_t opener;             /* profile of the user who selects databases for those who may
+                                    not (profile.db_first) */
     uint16_t mark;               /* one bit, for sets of nodes; more than 16 share them */
     bool restarted;              /* a handshake has found another process there than before */
     bool in_map;                 /* the current slot map names it */

@@ -24,7 +24,7 @@ struct profile {
                       about the server, and is the answer to the requests that wait */
     bool bare;     /* nothing is sent when it is opened: it is for AUTH */
     bool db_first; /* db was selected before AUTH, by the user before: this one may lack the right
-                      to SELECT */
+                      to SELECT, so another does it for him (node.opener) */
     uint16_t db;
     char *user;     /* NULL: none */
     char *password; /* NULL: no AUTH */

@@ -245,23 +245,28 @@ uint32_t blocking_unblock_text(char out[UNBLOCK_TEXT_MAX], int64_t server_id, bo
                               digits, number, error ? 5 : 7, error ? "ERROR" : "TIMEOUT");
 }
 
+void blocking_send_unblock(struct session_env *env, struct beconn *to, int64_t server_id,
+                           bool error)
+{
+    char text[UNBLOCK_TEXT_MAX];
+    uint32_t n = blocking_unblock_text(text, server_id, error);
+    struct request *r = request_new(env, NULL, command_find_name("client|unblock", 14));
+
+    r->state = REQUEST_SENT;
+    memcpy(beconn_reserve(to, n), text, n);
+    beconn_commit(to, &r->be, n, 0, 1);
+}
+
 /* A master that was replaced, by Sentinels or as its neighbours call it failed, may live and not
  * know it for some ten seconds. It is asked to end the block, with an error that tells that nothing
  * was popped. */
 static void call_back(struct session_env *env, struct blocking *b)
 {
     struct beconn *to = node_shared(b->conn->node, b->conn->profile);
-    char text[UNBLOCK_TEXT_MAX];
-    struct request *r;
-    uint32_t n;
 
     if (to == NULL)
         return;
-    r = request_new(env, NULL, command_find_name("client|unblock", 14));
-    r->state = REQUEST_SENT;
-    n = blocking_unblock_text(text, b->conn->server_id, true);
-    memcpy(beconn_reserve(to, n), text, n);
-    beconn_commit(to, &r->be, n, 0, 1);
+    blocking_send_unblock(env, to, b->conn->server_id, true);
     b->called_back = b->calling = true;
 }
 

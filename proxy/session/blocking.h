@@ -55,6 +55,10 @@ struct beconn *blocking_connection(const struct request *r);
 /* Writes CLIENT UNBLOCK for a connection by its server's number; returns the bytes. */
 uint32_t blocking_unblock_text(char out[UNBLOCK_TEXT_MAX], int64_t server_id, bool error);
 
+/* Sends it on `to`; nobody hears of the answer. */
+void blocking_send_unblock(struct session_env *env, struct beconn *to, int64_t server_id,
+                           bool error);
+
 /* True when its server was asked to end it, because it is to wait elsewhere. */
 bool blocking_is_called_back(const struct request *r);
 

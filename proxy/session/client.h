@@ -39,6 +39,20 @@ struct partial {
     bool unfinished; /* they are the begin of a request; false: whole ones wait to be parsed */
 };
 
+/* A master's AOF (0 or 1), and replicas: those that have something. */
+struct wait_count {
+    int64_t local, replicas;
+};
+
+/* What WAIT, or WAITAOF, has told a client (session/wait_known.h). */
+struct wait_known {
+    uint16_t wrote;                  /* node.mark of masters: it has not confirmed all they took */
+    uint16_t last_wrote, ever_wrote; /* those of the last time it did, of all such times */
+    bool lost;                       /* what was written is lost with its master: it answers 0 */
+    bool has_acked;                  /* it has got what was wanted: */
+    struct wait_count acked;         /* what was written before, save where `wrote` says */
+};
+
 /* What most clients never need; allocated by client_extra when one does. */
 struct client_extra {
     struct client *client;
@@ -49,11 +63,9 @@ struct client_extra {
     struct transaction *transaction; /* between MULTI and EXEC */
     struct transaction_run *run;     /* HOLD_EXEC */
     struct monitor *monitor;         /* c->monitors */
-    struct wait *wait;               /* WAIT is under way */
-    bool writes_lost;                /* of those since the last WAIT; it answers 0 */
-    bool has_acked;                  /* a WAIT has got what it wanted: */
-    uint16_t last_wrote, ever_wrote; /* node.mark of masters: of that WAIT, of all such */
-    int64_t acked; /* so many replicas have what was written before, save where c->wrote says */
+    struct wait *wait;               /* WAIT or WAITAOF is under way */
+    struct wait_known waited[2];     /* enum wait_kind */
+    uint16_t unmarked;             /* node.mark of masters with writes behind WAITAOF's last mark */
     struct long_reply *long_reply; /* the one at the head, whose connection waits for our output */
     struct chain stash;            /* what came within a long reply, or EXEC's array */
     /* HOLD_REFUSED: */
@@ -78,8 +90,8 @@ struct client {
     bool anonymous : 1;     /* it has to AUTH, or the servers must be asked whether it has to */
     uint8_t reply_mode : 2; /* enum reply_mode */
     uint16_t last_command;  /* its row's number */
-    uint16_t wrote;         /* node.mark of masters that took a write since WAIT got its number */
-    uint32_t stored_kib;    /* replies that wait for their turn, each rounded up */
+    uint16_t wrote;      /* node.mark of masters that took a write since the last WAIT or WAITAOF */
+    uint32_t stored_kib; /* replies that wait for their turn, each rounded up */
     struct stream stream;
     struct session_env *env;
     struct upstream *up;

@@ -16,6 +16,7 @@
 #include "session/local.h"
 #include "session/subscriber.h"
 #include "session/transaction.h"
+#include "session/wait.h"
 
 void client_addresses(const struct client *c, char peer[ADDR_TEXT_MAX], char local[ADDR_TEXT_MAX])
 {
@@ -44,7 +45,7 @@ static void client_flags(const struct client *c, char out[8])
         out[n++] = 'P';
     if (transaction_commands(c) >= 0)
         out[n++] = 'x';
-    if (blocking_is_on(c))
+    if (blocking_is_on(c) || wait_is_on(c))
         out[n++] = 'b';
     if (x != NULL && x->no_evict)
         out[n++] = 'e';

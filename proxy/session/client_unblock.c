@@ -13,6 +13,7 @@
 #include "session/forward.h"
 #include "session/local.h"
 #include "session/redirect.h"
+#include "session/wait.h"
 
 struct unblock_order {
     int64_t id;
@@ -84,8 +85,14 @@ static void collect(struct gather *g, struct session_env *env)
 
         if ((int64_t)c->id != o->id)
             continue;
-        if (stream_is_open(&c->stream) && blocking_is_on(c))
+        if (!stream_is_open(&c->stream))
+            return;
+        if (blocking_is_on(c)) {
             unblock(o, c);
+        } else if (wait_is_on(c)) {
+            wait_unblock(c, o->error);
+            o->found = UNBLOCK_ANSWERED;
+        }
         return;
     }
 }

@@ -314,7 +314,9 @@ static inline enum dispatch_result dispatch(struct client *c, const struct resp_
     if (UNLIKELY(cmd->route == ROUTE_CONTAINER))
         return dispatch_unknown_subcommand(c, cmd, r);
     if (UNLIKELY(!command_arity_ok(cmd, r->argc)) && !learnt_arity_ok(c->up->learnt, cmd, r->argc))
-        return dispatch_wrong_arity(c, cmd);
+        return local_is_offered(c, cmd->local) || cmd->local != LOCAL_WAITAOF
+                   ? dispatch_wrong_arity(c, cmd)
+                   : dispatch_unknown_command(c, r);
     if (UNLIKELY(c->anonymous) && identity_stops(c, cmd, &taken))
         return taken;
     if (UNLIKELY(c->subscribed) && pubsub_refuses(c, cmd))
@@ -341,9 +343,9 @@ static inline enum dispatch_result dispatch(struct client *c, const struct resp_
             learning_refuse(c, cmd);
             return DISPATCH_DONE;
         }
-        if (c->up->single && single_forwards(cmd))
-            return dispatch_any(c, cmd, r, block);
-        return dispatch_refused(c, cmd, " is not supported yet");
+        if (single_forwards(c->up, cmd))
+            return dispatch_keys(c, cmd, r, block);
+        return dispatch_unsupported(c, cmd);
     }
 }
 

@@ -102,3 +102,30 @@ enum dispatch_result dispatch_refused(struct client *c, const struct command *cm
     chain_clear(&out);
     return DISPATCH_DONE;
 }
+
+enum dispatch_result dispatch_unsupported(struct client *c, const struct command *cmd)
+{
+    /* What a cluster's servers refuse is refused in their words, in front of any masters. */
+    static const struct {
+        const char *name, *text;
+    } in_cluster[] = {
+        {"failover",
+         "ERR FAILOVER not allowed in cluster mode. Use CLUSTER FAILOVER command instead."},
+        {"move", "ERR MOVE is not allowed in cluster mode"},
+        {"replicaof", "ERR REPLICAOF not allowed in cluster mode."},
+        {"slaveof", "ERR REPLICAOF not allowed in cluster mode."},
+        {"swapdb", "ERR SWAPDB is not allowed in cluster mode"},
+    };
+    struct chain out;
+
+    for (size_t i = 0; i < ARRAY_LEN(in_cluster) && !c->up->single; i++) {
+        if (strcmp(cmd->name, in_cluster[i].name) != 0)
+            continue;
+        chain_init(&out);
+        resp_write_error(&out, "%s", in_cluster[i].text);
+        client_reply(c, cmd, &out);
+        chain_clear(&out);
+        return DISPATCH_DONE;
+    }
+    return dispatch_refused(c, cmd, " is not supported yet");
+}

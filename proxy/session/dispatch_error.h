@@ -25,6 +25,9 @@ enum dispatch_result dispatch_unknown_subcommand(struct client *c, const struct 
 enum dispatch_result dispatch_refused(struct client *c, const struct command *cmd,
                                       const char *what);
 
+/* A route that is none: ROUTE_UNSUPPORTED. */
+enum dispatch_result dispatch_unsupported(struct client *c, const struct command *cmd);
+
 /* Answers a protocol error and closes the client behind it. */
 void dispatch_protocol_error(struct client *c, const char *text);
 

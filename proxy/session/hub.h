@@ -49,7 +49,8 @@ struct place {
 
 /* What one worker has of a channel. */
 struct channel_share {
-    uint32_t clients;
+    uint32_t
+        clients;   /* 0 until the first SUBSCRIBE was confirmed: the server counts that already */
     uint64_t node; /* hub_node_id of its place; HUB_NOWHERE, HUB_EVERYWHERE */
 };
 
@@ -61,6 +62,7 @@ struct channel {
     struct hub *hub;
     uint8_t kind;    /* enum channel_kind */
     bool everywhere; /* a place on every master */
+    bool confirmed;  /* it has been live since it has clients: they count */
     uint16_t slot;
     uint32_t len;
     uint32_t clients;              /* members of subs that are not leaving */

@@ -149,6 +149,7 @@ static void places_changed(struct channel *ch)
     hub_changed(ch);
     if (channel_is_live(ch)) {
         ch->lost_ms = 0;
+        ch->confirmed = ch->clients > 0;
         resolve(ch, &ch->joins);
     }
     if (!channel_is_leaving(ch))
@@ -185,6 +186,7 @@ static void leave_all(struct channel *ch)
 void channel_left(struct channel *ch)
 {
     if (--ch->clients == 0) {
+        ch->confirmed = false;
         list_unlink(&ch->wanted_link);
         list_unlink(&ch->lost_link);
         leave_all(ch);

@@ -68,7 +68,7 @@ static struct batch *make_batch(struct hub *h)
         struct told t;
 
         memset(&t, 0, sizeof(t));
-        t.clients = ch->clients;
+        t.clients = ch->confirmed ? ch->clients : 0;
         t.len = ch->len;
         t.node = place_id(ch);
         t.kind = ch->kind;

@@ -202,7 +202,7 @@ static void reply_noauth(struct client *c, const struct command *cmd)
     struct chain out;
 
     chain_init(&out);
-    error_write(&out, ERROR_NOAUTH);
+    error_write(&out, cmd->local == LOCAL_EXEC ? ERROR_NOAUTH_EXEC : ERROR_NOAUTH);
     client_reply(c, cmd, &out);
     chain_clear(&out);
 }

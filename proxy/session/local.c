@@ -24,7 +24,8 @@ static bool is_barrier(enum command_local l)
            l == LOCAL_CLUSTER_GETKEYSINSLOT || l == LOCAL_CLIENT_KILL || l == LOCAL_CLIENT_PAUSE ||
            l == LOCAL_CLIENT_UNPAUSE || l == LOCAL_CLIENT_UNBLOCK || l == LOCAL_RANDOMKEY ||
            l == LOCAL_DEBUG || l == LOCAL_SCRIPT_KILL || l == LOCAL_FUNCTION_KILL ||
-           l == LOCAL_WATCH || l == LOCAL_MONITOR || l == LOCAL_WAIT || l == LOCAL_CLIENT_NO_TOUCH;
+           l == LOCAL_WATCH || l == LOCAL_MONITOR || l == LOCAL_WAIT || l == LOCAL_WAITAOF ||
+           l == LOCAL_CLIENT_NO_TOUCH;
 }
 
 enum dispatch_result local_dispatch(struct client *c, const struct command *cmd,

@@ -15,6 +15,7 @@ bool local_is_offered(const struct client *c, enum command_local l)
     case LOCAL_CLIENT_CAPA:
         return upstream_valkey(c->up) != NULL;
     case LOCAL_CLIENT_NO_TOUCH:
+    case LOCAL_WAITAOF:
         return upstream_is_from(c->up, "7.2.0");
     default:
         return true;

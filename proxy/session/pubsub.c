@@ -26,6 +26,8 @@ bool pubsub_must_wait(struct client *c, const struct command *cmd, const struct 
 {
     if (is_subscription(cmd->local))
         return c->queued != ops_under_way(c) && dispatch_barrier(c);
+    if (ops_under_way(c) > 0)
+        return dispatch_barrier(c); /* it is to be heard by the client's own SUBSCRIBE */
     if (cmd->local == LOCAL_PUBLISH) {
         if (r->len > c->env->config->backend.large_request)
             return dispatch_barrier(c);

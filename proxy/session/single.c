@@ -11,8 +11,16 @@ static const char *const passed[] = {
     "module|list",    "script|show",      "acl|log",
 };
 
-bool single_forwards(const struct command *cmd)
+/* A cluster's servers refuse them in words of their own, whatever the arguments. */
+static bool cluster_refuses(const struct command *cmd)
 {
+    return strcmp(cmd->name, "move") == 0 || strcmp(cmd->name, "swapdb") == 0;
+}
+
+bool single_forwards(const struct upstream *u, const struct command *cmd)
+{
+    if (!u->single)
+        return u->config->kind == UPSTREAM_CLUSTER && cluster_refuses(cmd);
     for (size_t i = 0; i < ARRAY_LEN(passed); i++) {
         size_t n = strlen(passed[i]);
 

@@ -5,10 +5,11 @@
 #ifndef SESSION_SINGLE_H
 #define SESSION_SINGLE_H
 
-#include "command/command.h"
+#include "session/upstream.h"
 
-/* True for a command that one server may be sent on a shared connection: it neither blocks nor
- * changes what the connection is, and its answer is the whole answer. */
-bool single_forwards(const struct command *cmd);
+/* True for a command that u's server may be sent on a shared connection: it neither blocks nor
+ * changes what the connection is, and its answer is the whole answer. Behind a cluster: which any
+ * server of it refuses in words of its own. */
+bool single_forwards(const struct upstream *u, const struct command *cmd);
 
 #endif

@@ -110,10 +110,10 @@ static enum transaction_fate fate_of_local(const struct client *c, const struct 
 
     if (l == LOCAL_PUBLISH)
         return fate_of_publish(c);
-    if (l == LOCAL_WAIT) /* there it does not wait, and counts what the connection has written */
-        return TX_SENT;
     if (!local_is_offered(c, l))
         return TX_UNSUPPORTED;
+    if (l == LOCAL_WAIT || l == LOCAL_WAITAOF)
+        return TX_SENT; /* there it does not wait, and counts what the connection has written */
     if (is_always_own(l))
         return TX_OWN;
     if (l == LOCAL_SELECT) {
@@ -163,7 +163,7 @@ enum transaction_fate transaction_fate(const struct client *c, const struct comm
     case ROUTE_ALL:
         return c->up->single ? TX_SENT : TX_IMPOSSIBLE;
     case ROUTE_UNSUPPORTED:
-        return c->up->single && single_forwards(cmd) ? TX_SENT : TX_UNSUPPORTED;
+        return single_forwards(c->up, cmd) ? TX_SENT : TX_UNSUPPORTED;
     case ROUTE_BLOCKING: /* there it does not wait */
         return learnt_leaves_traces(cmd) ? TX_IMPOSSIBLE : TX_SENT;
     default:

@@ -92,6 +92,7 @@ static struct node *add_node(struct upstream *u, const struct addr *a,
     struct node *n = node_new(&u->env->backend, a, target);
 
     n->user = u;
+    n->opener = u->base_profile[0];
     n->number = free_number(u);
     u->numbered[n->number] = n;
     n->mark = (uint16_t)(1u << (n->number & 15));

@@ -3,9 +3,10 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "resp/write.h"
-#include "session/error.h"
+#include "session/dispatch_error.h"
 #include "session/local.h"
 #include "session/wait_conn.h"
+#include "session/wait_known.h"
 
 /* An idle connection is kept so long. */
 #define KEEP_MS 5000
@@ -45,6 +46,8 @@ static struct client *op_end(struct wait *op)
         wc->op = NULL;
         wait_conn_end(wc);
     }
+    if (op->counted)
+        METRIC_ADD(&c->env->metrics, blocked, -1);
     c->extra->wait = NULL;
     list_unlink(&op->link);
     free(op);
@@ -67,61 +70,49 @@ void wait_fail(struct wait *op, const struct bereply *reply)
     answer(op_end(op), &out);
 }
 
-/* What is acknowledged is asked for no more, unless later for more replicas than that: `acked` is
- * what all writes have that are not in c->wrote. */
-static int64_t settle(struct client *c, const struct wait *op)
+static void write_count(const struct wait *op, const struct wait_count *count, struct chain *out)
 {
-    struct client_extra *x = c->extra;
-    int64_t least = op->least;
+    if (op->kind == WAIT_FSYNCED) {
+        resp_write_array(out, 2);
+        resp_write_int(out, count->local);
+    }
+    resp_write_int(out, count->replicas);
+}
 
-    if (x->writes_lost) {
-        x->writes_lost = false;
-        return 0;
-    }
-    if (op->fresh)
-        return least;
-    if (!op->all && x->has_acked)
-        least = MIN(least, x->acked);
-    if (least >= op->wanted) {
-        x->ever_wrote |= op->masters;
-        x->last_wrote = op->masters;
-        c->wrote = 0;
-        x->has_acked = true;
-        x->acked = least;
-    }
-    return least;
+/* Composes the answer. */
+static void settle(struct wait *op, struct chain *out)
+{
+    struct wait_count count = wait_known_settle(op);
+
+    write_count(op, &count, out);
+    if (wait_wants(op) && wait_is_enough(&count, &op->wanted))
+        wait_conns_release(op);
 }
 
 static void op_done(struct wait *op)
 {
-    int64_t least = settle(op->client, op);
     struct chain out;
 
     chain_init(&out);
-    resp_write_int(&out, least);
+    settle(op, &out);
     answer(op_end(op), &out);
 }
 
-void wait_part_done(struct wait *op, int64_t replicas)
+void wait_part_done(struct wait *op, struct wait_count count)
 {
-    op->least = MIN(op->least, replicas);
+    wait_count_least(&op->least, &count);
     if (--op->pending == 0)
         op_done(op);
 }
 
 /* --- the command --- */
 
-/* False: an error has been composed. */
-static bool read_arguments(const struct resp_request *r, struct wait *op, struct chain *out)
+/* The time, argument i. False: an error has been composed. */
+static bool read_time(const struct resp_request *r, uint32_t i, struct wait *op, struct chain *out)
 {
-    uint64_t now = op->started_ms;
     int64_t ms;
 
-    if (!resp_arg_int(r, 1, &op->wanted)) {
-        error_write(out, ERROR_NOT_INTEGER);
-        return false;
-    }
-    if (!resp_arg_int(r, 2, &ms)) {
+    if (!resp_arg_int(r, i, &ms)) {
         resp_write_error(out, "ERR timeout is not an integer or out of range");
         return false;
     }
@@ -133,25 +124,31 @@ static bool read_arguments(const struct resp_request *r, struct wait *op, struct
         resp_write_error(out, "ERR timeout is out of range");
         return false;
     }
-    op->deadline_ms = ms > 0 ? now + (uint64_t)ms : 0;
+    op->deadline_ms = ms > 0 ? op->started_ms + (uint64_t)ms : 0;
     return true;
 }
 
-/* Which masters have what is asked about. */
-static void choose_masters(struct wait *op)
+static bool read_wait(const struct resp_request *r, struct wait *op, struct chain *out)
 {
-    const struct client *c = op->client;
-    const struct client_extra *x = c->extra;
+    if (resp_arg_int(r, 1, &op->wanted.replicas))
+        return read_time(r, 2, op, out);
+    error_write(out, ERROR_NOT_INTEGER);
+    return false;
+}
 
-    op->fresh = c->wrote == 0 && !x->has_acked;
-    op->all = !x->has_acked || op->wanted > x->acked;
-    op->every = op->fresh;
-    if (op->fresh)
-        op->masters = UINT16_MAX;
-    else if (op->all)
-        op->masters = c->wrote | x->ever_wrote;
+static bool read_waitaof(const struct resp_request *r, struct wait *op, struct chain *out)
+{
+    struct wait_count *w = &op->wanted;
+
+    if (!resp_arg_int(r, 1, &w->local))
+        error_write(out, ERROR_NOT_INTEGER);
+    else if (w->local < 0 || w->local > 1)
+        resp_write_error(out, "ERR value is out of range, value must between 0 and 1");
+    else if (!resp_arg_int(r, 2, &w->replicas) || w->replicas < 0)
+        resp_write_error(out, "ERR value is out of range, must be positive");
     else
-        op->masters = c->wrote != 0 ? c->wrote : x->last_wrote;
+        return read_time(r, 3, op, out);
+    return false;
 }
 
 /* Asks the chosen ones. Their number; -1: an error has been composed. */
@@ -186,10 +183,12 @@ static void wait_begin(struct client *c, const struct command *cmd, struct wait 
         op->every = true;
         asked = ask_masters(op, out);
     }
+    if (op->kind == WAIT_FSYNCED)
+        c->extra->unmarked &= (uint16_t)~op->masters;
     if (asked == 0)
         error_write(out, ERROR_CLUSTERDOWN);
     else if (asked > 0 && op->pending == 0) /* none can be reached */
-        resp_write_int(out, settle(c, op));
+        settle(op, out);
     if (out->bytes > 0) {
         (void)op_end(op);
         return;
@@ -199,31 +198,72 @@ static void wait_begin(struct client *c, const struct command *cmd, struct wait 
     req->epoch = c->up->epoch;
     client_enqueue(c, req);
     client_hold(c, HOLD_BARRIER);
+    op->counted = true;
+    METRIC_ADD(&c->env->metrics, blocked, 1);
 }
 
-void local_WAIT(struct client *c, const struct command *cmd, const struct resp_request *r,
-                struct chain *out)
+static void wait_command(struct client *c, const struct command *cmd, const struct resp_request *r,
+                         enum wait_kind kind, struct chain *out)
 {
     struct client_extra *x = client_extra(c);
     struct wait *op = xcalloc(1, sizeof(*op));
 
     op->client = c;
     op->ws = waits_of(c->up);
-    op->least = INT64_MAX;
+    op->kind = kind;
+    op->least = (struct wait_count){kind == WAIT_FSYNCED ? INT64_MAX : 0, INT64_MAX};
     op->started_ms = clock_ms();
-    if (!read_arguments(r, op, out)) {
+    if (!(kind == WAIT_FSYNCED ? read_waitaof : read_wait)(r, op, out)) {
         free(op);
         return;
     }
-    choose_masters(op);
+    wait_known_choose(op);
     x->wait = op;
     list_push(&op->ws->ops, &op->link);
-    if (x->writes_lost) {
-        resp_write_int(out, settle(c, op));
+    if (x->waited[kind].lost) {
+        settle(op, out);
         (void)op_end(op);
         return;
     }
     wait_begin(c, cmd, op, out);
+}
+
+HANDLER(WAIT)
+{
+    wait_command(c, cmd, r, WAIT_RECEIVED, out);
+}
+
+HANDLER(WAITAOF)
+{
+    if (local_is_offered(c, LOCAL_WAITAOF))
+        wait_command(c, cmd, r, WAIT_FSYNCED, out);
+    else
+        (void)dispatch_unknown_command(c, r);
+}
+
+/* --- CLIENT UNBLOCK --- */
+
+void wait_unblock(struct client *c, bool error)
+{
+    struct wait *op = c->extra->wait;
+    struct list_node *at, *tmp;
+    struct chain out;
+
+    if (error) {
+        chain_init(&out);
+        resp_write_error(&out, "UNBLOCKED client unblocked via CLIENT UNBLOCK");
+        answer(op_end(op), &out);
+        return;
+    }
+    op->deadline_ms = clock_ms();
+    LIST_FOREACH (at, tmp, &op->ws->conns) {
+        struct wait_conn *wc = CONTAINER_OF(at, struct wait_conn, link);
+
+        if (wc->op == op)
+            wait_conn_hurry(wc);
+        if (c->extra->wait != op)
+            return; /* it was the last one */
+    }
 }
 
 void wait_free(struct client *c)
@@ -239,10 +279,8 @@ void wait_writes_lost(struct upstream *u, const struct node *n)
     for (struct list_node *at = u->env->clients.next; at != &u->env->clients; at = at->next) {
         struct client *c = CONTAINER_OF(at, struct client, link);
 
-        if (c->up != u || (c->wrote & n->mark) == 0)
-            continue;
-        c->wrote &= (uint16_t)~n->mark;
-        client_extra(c)->writes_lost = true;
+        if (c->up == u)
+            wait_known_lost(c, n->mark);
     }
 }
 
@@ -292,7 +330,7 @@ void waits_tick(struct waits *ws, uint64_t now_ms)
             client_close(op->client);
         } else if (op->deadline_ms != 0 ? now_ms > op->deadline_ms + OVERDUE_MS
                                         : ws->up->env->draining) {
-            op->least = 0;
+            op->least = (struct wait_count){0};
             op_done(op);
         }
     }

@@ -15,6 +15,9 @@ KEYWAY_ORACLE_SEED=n repeats a run, KEYWAY_TEST_LONG=1 makes them long. What may
   ZREMRANGEBYLEX is left out (20_routing has them with equal scores).
 - Numbers that overflow a double (1e400) are left out: a SORT that meets text afterwards fails in a
   7.0 that once read one (it looks at an old errno), and which server read it differs.
+- For the same reason SORT of nothing but numbers fails now and then, asked directly too: what else
+  leaves that errno behind is not known. Where one of the two says so, both are asked again, alone.
+- SORT ALPHA takes a text to end at its first NUL: values that are equal so far are left out.
 - What a cluster's servers refuse or do not have, so left out: SELECT of other databases, MOVE,
   SWAPDB, COPY with DB, SORT with BY or GET patterns, scripts with keys they were not told of.
 - Inside MULTI: what only a later server's arity allows (ZRANK key member WITHSCORE) is refused by
@@ -41,6 +44,7 @@ WHOLE_CLUSTER = {b"DBSIZE", b"KEYS", b"SCRIPT", b"SELECT"}
 # Later servers take more arguments: the proxy queues what a 7.0 refuses at once, and EXEC tells.
 WIDENED = {b"ZRANK", b"ZREVRANK"}
 SPLIT = {b"mget", b"mset", b"del", b"unlink", b"exists", b"touch"}
+NO_NUMBERS = Error(b"ERR One or more scores can't be converted into double")
 CROSSSLOT = b"-CROSSSLOT Keys in request don't hash to the same slot\r\n"
 
 
@@ -114,6 +118,18 @@ class Run:
                                                  show(want, 700), show(got, 700),
                                                  "\n  ".join(before)))
 
+    def is_old_errno(self, argv, want, got):
+        """One of the two failed for what another command had left behind: now they agree."""
+        if argv[0].lower() not in (b"sort", b"sort_ro") or (want == NO_NUMBERS) == (got == NO_NUMBERS):
+            return False
+        if any(a.lower() == b"store" for a in argv):
+            return False  # there it may have left something else
+        for server in SERVERS:  # accepting a connection leaves another errno
+            with server.conn() as c:
+                c.cmd("PING")
+        raw = [c.cmd_raw(*argv) for c in (self.oracle, self.proxy)]
+        return raw[0] == raw[1]
+
     def batch(self, count):
         """A pipeline to the proxy, then what was not refused for its slots to the plain server."""
         commands = [self.gen.next() for _ in range(count)]
@@ -135,7 +151,8 @@ class Run:
             want, want_raw = next(wanted)
             self.compared += 1
             self.errors += isinstance(want, Error)
-            if raw != want_raw and (mark == "" or not alike(mark, want, got)):
+            if raw != want_raw and (mark == "" or not alike(mark, want, got)) and \
+                    not self.is_old_errno(argv, want, got):
                 self.fail(argv, want_raw, raw)
 
     def transaction(self):
@@ -171,7 +188,8 @@ class Run:
             self.fail(words[-1][1], want[1], got[1])
         queued = words[1:-1]
         for (mark, argv), w, g in zip(queued, want[0], got[0]):
-            if not (alike(mark, w, g) if mark else repr(w) == repr(g)):
+            if not (alike(mark, w, g) if mark else repr(w) == repr(g)) and \
+                    not self.is_old_errno(argv, w, g):
                 self.fail(argv, "in EXEC's answer " + repr(w), repr(g))
 
     def contents(self, conn):

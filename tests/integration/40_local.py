@@ -330,7 +330,7 @@ class Config(Case):
 
 class Refused(Case):
     """What needs a later stage says so in one way, and never half does it."""
-    LINES = ["WAITAOF 0 0 0"]
+    LINES = ["SHUTDOWN NOSAVE", "SYNC"]
 
     def setUp(self):
         if STANDIN:
@@ -344,6 +344,17 @@ class Refused(Case):
                     self.expect_error(c, line, "ERR KEYWAY %s is not supported yet" % name)
                     self.expect_error(c, line.lower(), "ERR KEYWAY %s is not supported yet" % name)
             self.expect(c, "PING", PONG)
+
+    def test_as_a_server_of_a_cluster_refuses(self):
+        lines = ["SWAPDB 0 1", "SWAPDB", "MOVE k 1", "MOVE k", "MOVE k x", "SELECT 1", "SELECT x", "SELECT -1",
+                 "COPY k {k}2 DB 1", "REPLICAOF h 1", "REPLICAOF NO ONE", "SLAVEOF h 1", "REPLICAOF", "FAILOVER",
+                 "FAILOVER ABORT"]
+        with setup.proxy.conn() as c, setup.cluster.owner("k").conn() as direct:
+            for line in lines:
+                self.assertIsInstance(self.matches_oracle(c, direct, line), Error, line)
+            for line in ("MOVE k 1", "SWAPDB 0 1"):
+                for argv in ("MULTI", line, "EXEC"):
+                    self.matches_oracle(c, direct, argv)
 
     def test_admin_commands_harm_nobody(self):
         """SHUTDOWN, DEBUG, REPLICAOF and the like must not pass to some node by accident."""

@@ -426,6 +426,9 @@ class Guests(IdentityCase):
         for line in ("PING", "ECHO x", "GET guest:1", "CLIENT LIST", "INFO keyway", "SUBSCRIBE x", "SELECT 0"):
             self.expect_error(c, line, NOAUTH)
         self.expect_error(c, "HELLO 3", "NOAUTH HELLO must be called...")
+        with setup.cluster.owner("guest:1").conn() as o:
+            for line in ("MULTI", "GET guest:1", "EXEC", "DISCARD", "WATCH guest:1", "EXEC x", "MULTI x", "exec"):
+                self.matches_oracle(c, o, line)
         self.assertEqual([Error(NOAUTH.encode()), Error(NOAUTH.encode()), OK, b"x", PONG],
                          c.pipeline(["GET guest:1", "PING", "AUTH open", "GET guest:1", "PING"]))
         self.expect(c, "ACL WHOAMI", b"default")
@@ -864,6 +867,35 @@ class OtherDatabase(Case):
             self.expect(admin, "ACL SETUSER default -select", OK)
             self.expect(c, "AUTH noselect p", OK)
             self.expect_error(c, "GET k", "NOPERM this user has no permissions to run the 'select' command")
+
+    def test_where_the_default_user_needs_a_password(self):
+        """Keyway's own user selects it, and only then the client's comes."""
+        with self.server.conn() as admin:
+            self.expect(admin, "ACL SETUSER keyway on >master-key ~* &* +@all", OK)
+            self.expect(admin, "ACL SETUSER app on >p ~* &* +@all", OK)
+            self.expect(admin, "CONFIG SET requirepass secret", OK)
+        text = 'upstreams: {main: {server: "%s", user: keyway, password: master-key}}\n'
+        with Proxy([], ["--auth", "servers"], config=text % self.server.addr, workers=1).start() as proxy:
+            self.eventually("it is served", lambda: self.serves(proxy))
+            for protocol in (2, 3):
+                with self.server.conn() as o, proxy.conn(timeout=grace(20)) as c:
+                    for line in ("SELECT 3", "AUTH app p", "SELECT 3", "SET k three", "AUTH noselect p", "GET k",
+                                 "SELECT 4", "GET k"):
+                        self.matches_oracle(c, o, line)
+                    if protocol == 3:
+                        self.assertEqual(3, c.cmd("HELLO", "3", "AUTH", "other", "p").get(b"proto"))
+                        self.expect(c, "GET k", b"three")
+                    self.expect_error(c, "AUTH noselect wrong", "WRONGPASS ...")
+                    self.expect(c, "GET k", b"three")
+                with proxy.conn(timeout=grace(20)) as c:  # not by the way that another has gone
+                    self.expect(c, "AUTH noselect p", OK)
+                    self.expect_error(c, "SELECT 3", "NOPERM ...")
+                    self.expect(c, "GET k", b"zero")
+
+    @staticmethod
+    def serves(proxy):
+        with proxy.conn() as c:
+            return c.cmd("AUTH", "app", "p") == OK and c.cmd("GET", "k") == b"zero"
 
 
 class Handshakes(IdentityCase):

@@ -367,6 +367,39 @@ class Counts(PubSubCase):
                    p.cmd("PUBSUB", "NUMPAT") == 0 and
                    p.cmd("PUBSUB", "CHANNELS", "count*") == [], grace(5))
 
+    def test_behind_an_own_subscribe(self):
+        """In one pipeline: what comes behind SUBSCRIBE finds the client there, or gone."""
+        for i in range(scaled(60)):
+            c, name = self.conn(protocol=3), "own%d" % i
+            c.send(encode("SUBSCRIBE", name) + encode("PUBLISH", name, "m") +
+                   encode("PUBSUB", "NUMSUB", name) + encode("UNSUBSCRIBE", name) +
+                   encode("PUBLISH", name, "n") + encode("PUBSUB", "NUMSUB", name))
+            got = [plain(c.read()) for _ in range(7)]
+            name = name.encode()
+            self.assertEqual([b"subscribe", name, 1], got[0])
+            self.assertIn([b"message", name, b"m"], got)  # it comes on its own way
+            got.remove([b"message", name, b"m"])
+            self.assertEqual([1, [name, 1], [b"unsubscribe", name, 0], 0, [name, 0]], got[1:])
+            c.close()
+
+    def test_never_too_many(self):
+        """Somebody who is coming counts once, from some moment on: not as a client here and as the
+        proxy's subscription there."""
+        p, worst = self.conn(), set()
+        for i in range(scaled(150)):
+            c, name = self.conn(), "coming%d" % i
+            c.send(encode("SUBSCRIBE", name) + encode("PSUBSCRIBE", name + "*"))
+            for _ in range(4):
+                p.send(encode("PUBSUB", "NUMSUB", name) + encode("PUBSUB", "NUMPAT"))
+                worst |= {p.read()[1], p.read()}
+            self.assertEqual([1, 2], [c.read()[2], c.read()[2]])
+            self.assertEqual([[bytes(name, "ascii"), 1], 1], p.pipeline([["PUBSUB", "NUMSUB", name], "PUBSUB NUMPAT"]))
+            c.send(encode("UNSUBSCRIBE") + encode("PUNSUBSCRIBE"))
+            self.assertEqual([1, 0], [c.read()[2], c.read()[2]])
+            self.assertEqual([[bytes(name, "ascii"), 0], 0], p.pipeline([["PUBSUB", "NUMSUB", name], "PUBSUB NUMPAT"]))
+            c.close()
+        self.assertLessEqual(worst, {0, 1})
+
     def test_with_direct_clients(self):
         if STANDIN:
             self.skipTest("needs a cluster")

@@ -177,6 +177,41 @@ class Wait(WaitCase):
             for n in self.masters[:2]:
                 wait_until("it waits no more", lambda: self.blocked(n) == 0, grace(10))
 
+    def test_who_waits_is_seen(self):
+        c, other = self.conn(), self.conn()
+        ident = c.cmd("CLIENT", "ID")
+        self.replicas[0].freeze()
+        for key in self.keys[:2]:
+            self.expect(c, ["SET", key, "1"], OK)
+
+        def wait():
+            c.send(encode("WAIT", 1, 0))
+            wait_until("it waits", lambda: self.blocked(self.masters[0]) == 1, grace(10))
+
+        wait()
+        self.eventually("it alone", lambda: b"\r\nblocked_clients:1\r\n" in other.cmd("INFO", "clients"))
+        self.assertIn(b" flags=b ", other.cmd("CLIENT", "LIST", "ID", ident))
+        self.expect(other, ["CLIENT", "UNBLOCK", ident, "ERROR"], 1)
+        self.assertEqual(b"-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n", c.read_raw())
+        self.expect(other, ["CLIENT", "UNBLOCK", ident], 0)
+        wait()
+        self.expect(other, ["CLIENT", "UNBLOCK", ident], 1)
+        self.assertEqual(0, c.read())
+        wait_until("it waits no more", lambda: self.blocked(self.masters[0]) == 0, grace(10))
+        self.assertIn(b"\r\nblocked_clients:0\r\n", other.cmd("INFO", "clients"))
+        self.replicas[0].thaw()
+        self.expect(c, "WAIT 1 10000", 1)
+
+    def test_asking_for_none(self):
+        """It wants nothing, so the answer confirms nothing: later there may be more."""
+        c = self.conn()
+        self.replicas[0].freeze()
+        for key in self.keys[:2]:
+            self.expect(c, ["SET", key, "1"], OK)
+            self.expect(c, "WAIT 0 0", 0)
+        self.replicas[0].thaw()
+        self.eventually("they have it", lambda: c.cmd("WAIT", 0, 0) == 1)
+
     def test_others_are_not_held(self):
         c, other = self.conn(), self.conn()
         self.expect(c, ["SET", self.keys[0], "1"], OK)

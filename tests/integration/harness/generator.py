@@ -252,9 +252,9 @@ FUNCTIONS = ("#!lua name=oracle\n"
              "return redis.call('type', k[1]) end, flags={'no-writes'}}")
 
 TYPES = "slhtzxbpg"  # of keys; <zt> is a sorted set or a set, <any> any of them
-VALUES = [b"", b"a", b"b", b"c", b"abc", b"hello world", b"10", b"-1", b"3.25", b"0", b"\0", b"\r\n",
+VALUES = [b"", b"a", b"b", b"c", b"abc", b"hello world", b"10", b"-1", b"3.25", b"0", b"n\0", b"\r\n",
           b"$3\r\nabc\r\n", b"\xff\xfe", b"x" * 70, b"+OK", b"a{b}c", b"*", b" ", "\u00e9".encode()]
-GARBAGE = [b"", b"abc", b"\0\r\n", b"9223372036854775808", b"-9223372036854775809", b"1e300", b"nan",
+GARBAGE = [b"", b"abc", b"g\0\r\n", b"9223372036854775808", b"-9223372036854775809", b"1e300", b"nan",
            b"-0", b"0x10", b" 1", b"1 ", b"+1", b"'", b"\"", b"(", b"[", b"\xff" * 3, b"99999999999",
            b"-1", b"00", b"1.5", b"*1", b"x" * 5000]
 
@@ -290,6 +290,8 @@ class Generator:
         self.rng = random.Random(seed)
         self.prefix = b"{o}" if tag else b""
         self.forms = parse_forms(FORMS + extra)
+        self.spared = {b"SELECT"} | {line.split()[0].encode() for line in BLOCKING.split("\n") if "BLOCK " not in line
+                                     and line}
         self.shas = [b"f" * 40]
 
     def keys(self):
@@ -391,7 +393,8 @@ class Generator:
         """(mark, argv)"""
         mark, form = self.rng.choice(self.forms)
         argv = self.expand(form)
-        spared = argv[0] == b"SELECT" or b"0.01" in argv or b"BLOCK" in argv  # 0 is for ever
+        # 0 is for ever, and so are "00" and "-0"
+        spared = argv[0] in self.spared or b"BLOCK" in argv
         if not spared and self.rng.random() < 0.12:
             argv = self.mutate(argv)
             if mark == "~" and argv[0].upper().endswith(b"SCAN"):

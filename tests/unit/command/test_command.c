@@ -338,12 +338,12 @@ static void test_routes(void)
                  "exec discard watch unwatch asking readonly readwrite randomkey sentinel role "
                  "client|kill client|unblock debug acl|whoami script|kill",
                  ROUTE_LOCAL, MERGE_NONE);
-    check_routes("monitor wait client|reply", ROUTE_LOCAL, MERGE_NONE);
+    check_routes("monitor wait waitaof client|reply", ROUTE_LOCAL, MERGE_NONE);
     check_routes("publish spublish subscribe psubscribe ssubscribe unsubscribe pubsub|channels",
                  ROUTE_LOCAL, MERGE_NONE);
     check_routes("blpop brpop blmove brpoplpush blmpop bzpopmin bzpopmax bzmpop", ROUTE_BLOCKING,
                  MERGE_NONE);
-    check_routes("waitaof module|load replicaof slaveof failover psync sync replconf "
+    check_routes("module|load replicaof slaveof failover psync sync replconf "
                  "shutdown swapdb move restore-asking script|debug",
                  ROUTE_UNSUPPORTED, MERGE_NONE);
     check_routes("object xinfo client acl cluster", ROUTE_CONTAINER, MERGE_NONE);
