@@ -183,6 +183,8 @@ class ChaosWatched(Shards, Watched):
 
     def start_replica(self, server, master):
         server.args = DURABLE + ["--replicaof", "127.0.0.1", str(master.port)]
+        if server is self.extra:
+            server.args += ["--replica-priority", "0"]  # so that it can always go again
         server.start()
 
     def add(self):
@@ -190,7 +192,6 @@ class ChaosWatched(Shards, Watched):
             self.extra = Server()
             self.data().append(self.extra)
         self.start_replica(self.extra, self.shards()[0])
-        self.extra.ok("CONFIG", "SET", "replica-priority", 0)  # so that it can always go again
 
     def remove_extra(self):
         self.extra.kill()
