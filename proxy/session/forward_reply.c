@@ -26,7 +26,7 @@ static inline void account_back(struct client *c, struct request *r)
 /* A server that became a replica: it closes the connection behind this answer. */
 static bool is_goodbye(const struct bereply *reply)
 {
-    static const char text[] = "-UNBLOCKED ";
+    static const char text[] = "-UNBLOCKED force unblock";
 
     return reply->len > sizeof(text) && memcmp(reply->data, text, sizeof(text) - 1) == 0;
 }
