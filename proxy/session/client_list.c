@@ -8,7 +8,6 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "net/sock.h"
-#include "resp/number.h"
 #include "resp/write.h"
 #include "session/blocking.h"
 #include "session/client_gather.h"

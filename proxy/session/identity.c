@@ -2,10 +2,8 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
-#include "resp/write.h"
 #include "session/acl.h"
 #include "session/error.h"
-#include "session/forward.h"
 #include "session/scatter.h"
 #include "session/subscriber.h"
 
