@@ -4,7 +4,7 @@
 #include "resp/write.h"
 #include "session/acl.h"
 #include "session/client_gather.h"
-#include "session/local.h"
+#include "session/config_own.h"
 
 static bool is_timeout(const struct command *cmd, const struct resp_request *r)
 {
@@ -59,6 +59,29 @@ static enum dispatch_result set_timeout(struct client *c, const struct command *
     *ms = (uint64_t)s * 1000;
     client_gather(c, cmd, collect, finish, ms);
     return DISPATCH_DONE;
+}
+
+bool config_set_refuses(struct client *c, const struct command *cmd, const struct resp_request *r)
+{
+    struct config_own own;
+    struct chain out;
+
+    if (strcmp(cmd->name, "config|set") != 0)
+        return false;
+    config_own_read(c, &own);
+    for (uint32_t i = 2; i < r->argc; i += 2) {
+        if (config_own_find(&own, resp_arg_ptr(r, i), resp_arg_len(r, i)) == NULL)
+            continue;
+        chain_init(&out);
+        resp_write_error(&out,
+                         "ERR KEYWAY CONFIG SET failed (possibly related to argument '%.*s') - it "
+                         "is the proxy's own, set in its configuration",
+                         (int)resp_arg_len(r, i), resp_arg_ptr(r, i));
+        client_reply(c, cmd, &out);
+        chain_clear(&out);
+        return true;
+    }
+    return false;
 }
 
 bool config_set_takes(struct client *c, const struct command *cmd, const struct resp_request *r,
