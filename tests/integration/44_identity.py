@@ -64,8 +64,7 @@ def routes(proxy):
 
 class IdentityCase(Case):
     def conn(self, *auth, proxy=None, **kw):
-        c = (proxy or setup.proxy).conn(timeout=grace(20), **kw)
-        self.addCleanup(c.close)
+        c = super().conn((proxy or setup.proxy).port, **kw)
         if auth:
             self.expect(c, ["AUTH"] + list(auth), OK)
         return c

@@ -2,6 +2,7 @@
 that say what was sent, what was expected and what came."""
 import selectors
 import socket
+import sys
 import threading
 import time
 import unittest
@@ -66,6 +67,14 @@ class Setup:
 class Case(unittest.TestCase):
     longMessage = True
     maxDiff = 2000
+
+    def conn(self, port=None, **kw):
+        """A connection to the proxy of the file's `setup`, or to what listens on `port`; it is
+        closed behind the test."""
+        port = port or sys.modules[type(self).__module__].setup.proxy.port
+        c = Conn(port, **{"timeout": grace(20), **kw})
+        self.addCleanup(c.close)
+        return c
 
     def same_reply(self, sent, expected, got):
         if expected != got:
