@@ -336,7 +336,7 @@ class AnsweredByTheProxy(IdentityCase):
             allowed = self.compare(*rules)
             self.assertLess(allowed, everything, rules)
 
-    def test_inside_multi(self):
+    def test_inside_multi_as_the_servers(self):
         """Refused when it would be queued, as by a server."""
         self.user("tess", ">p", "~*", "&*", "+@all", "-ping", "-client", "-role", "-acl|whoami")
         with setup.cluster.nodes[0].conn() as o, setup.proxy.conn() as c:
