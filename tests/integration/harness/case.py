@@ -11,7 +11,11 @@ from .proxy import STANDIN, Proxy, grace
 from .resp import Closed, Conn, Error, encode, show, words
 from .servers import Cluster, Server
 
-__all__ = ["Setup", "Case", "raw_exchange", "in_threads", "Load"]
+__all__ = ["NOAUTH", "WRONGPASS", "Setup", "Case", "raw_exchange", "in_threads", "Load"]
+
+# Servers' words, for expect_error.
+NOAUTH = "NOAUTH Authentication required."
+WRONGPASS = "WRONGPASS invalid username-password pair or user is disabled."
 
 
 class Setup:
