@@ -3,7 +3,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "session/acl.h"
-#include "session/error.h"
+#include "session/dispatch_error.h"
 #include "session/scatter.h"
 #include "session/subscriber.h"
 
@@ -196,16 +196,6 @@ static bool guests_are_known(const struct upstream *u)
     return now < u->guests_us + GUESTS_US;
 }
 
-static void reply_noauth(struct client *c, const struct command *cmd)
-{
-    struct chain out;
-
-    chain_init(&out);
-    error_write(&out, cmd->local == LOCAL_EXEC ? ERROR_NOAUTH_EXEC : ERROR_NOAUTH);
-    client_reply(c, cmd, &out);
-    chain_clear(&out);
-}
-
 bool identity_too_long(const struct client *c, size_t bytes)
 {
     if (bytes <= STRANGER_MAX)
@@ -231,8 +221,7 @@ bool identity_stops(struct client *c, const struct command *cmd, enum dispatch_r
     }
     if (hello)
         return false;
-    reply_noauth(c, cmd);
-    *result = DISPATCH_DONE;
+    *result = dispatch_error(c, cmd, cmd->local == LOCAL_EXEC ? ERROR_NOAUTH_EXEC : ERROR_NOAUTH);
     return true;
 }
 
