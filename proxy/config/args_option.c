@@ -64,7 +64,7 @@ static void print_keys(const char *title, const char *prefix, const struct setti
 void args_print_help(void)
 {
     printf("Usage: keyway [OPTION]... HOST:PORT...\n"
-           "       keyway [OPTION]... -c FILE\n\n"
+           "       keyway [OPTION]... -c FILE\n"
            "       keyway [OPTION]... --server HOST:PORT\n"
            "       keyway [OPTION]... --sentinel NAME@HOST:PORT,HOST:PORT...\n\n"
            "A proxy that makes a Redis or Valkey cluster look like one server. HOST:PORT are some\n"

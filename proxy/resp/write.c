@@ -1,7 +1,5 @@
 #include "resp/write.h"
 
-#include <stdarg.h>
-
 #include "resp/number.h"
 
 static void write_header(struct chain *out, char type, int64_t n)
@@ -86,15 +84,11 @@ void resp_write_verbatim(struct chain *out, int proto, const void *p, size_t n)
     chain_append(out, "\r\n", 2);
 }
 
-void resp_write_error(struct chain *out, const char *fmt, ...)
+void resp_vwrite_error(struct chain *out, const char *fmt, va_list ap)
 {
     char text[512];
-    va_list ap;
-    int n;
+    int n = vsnprintf(text, sizeof(text), fmt, ap);
 
-    va_start(ap, fmt);
-    n = vsnprintf(text, sizeof(text), fmt, ap);
-    va_end(ap);
     CHECK(n >= 0);
     n = MIN(n, (int)sizeof(text) - 1);
     for (int i = 0; i < n; i++)
@@ -103,4 +97,13 @@ void resp_write_error(struct chain *out, const char *fmt, ...)
     chain_append(out, "-", 1);
     chain_append(out, text, (size_t)n);
     chain_append(out, "\r\n", 2);
+}
+
+void resp_write_error(struct chain *out, const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    resp_vwrite_error(out, fmt, ap);
+    va_end(ap);
 }

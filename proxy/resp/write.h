@@ -5,6 +5,8 @@
 #ifndef RESP_WRITE_H
 #define RESP_WRITE_H
 
+#include <stdarg.h>
+
 #include "base/chain.h"
 
 void resp_write_simple(struct chain *out, const char *text);      /* +text */
@@ -21,5 +23,6 @@ void resp_write_verbatim(struct chain *out, int proto, const void *p, size_t n);
 /* -text CRLF; the text begins with its code ("ERR ..."). CR, LF and NUL in it become spaces, so
  * that input quoted in an error cannot end the line. */
 void resp_write_error(struct chain *out, const char *fmt, ...) PRINTF_LIKE(2, 3);
+void resp_vwrite_error(struct chain *out, const char *fmt, va_list ap) PRINTF_LIKE(2, 0);
 
 #endif

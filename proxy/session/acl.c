@@ -4,6 +4,7 @@
 #include "base/table.h"
 #include "resp/reply.h"
 #include "resp/write.h"
+#include "session/dispatch_error.h"
 #include "session/identity.h"
 #include "session/scatter.h"
 
@@ -285,14 +286,10 @@ static bool deny(struct client *c, const struct command *cmd, const char *text)
         "NOPERM ACLs rules changed between the moment the transaction was accumulated and the EXEC "
         "call. This command is no longer allowed for the following reason: no permission to "
         "execute the command or subcommand";
-    struct chain out;
 
     if ((c->hold & HOLD_EXEC) != 0 && strncmp(text, "NOPERM ", 7) == 0)
         text = since;
-    chain_init(&out);
-    resp_write_error(&out, "%s", text);
-    client_reply(c, cmd, &out);
-    chain_clear(&out);
+    dispatch_error_text(c, cmd, "%s", text);
     return true;
 }
 

@@ -4,8 +4,6 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
-#include "resp/number.h"
-#include "resp/write.h"
 #include "session/dispatch_error.h"
 #include "session/forward.h"
 

@@ -7,7 +7,8 @@
  * is held meanwhile, but its socket is still read, so that a client that leaves frees its
  * connection at once (the connection is closed: the block goes with it). A demoted server or a
  * moved slot ends the block with an error that the client does not see: it blocks anew with the
- * time that remains. Layer: session. Thread: one worker. Owner: the request (request.is_blocking).
+ * time that remains.
+ * Layer: session. Thread: one worker. Owner: the request (request.is_blocking).
  */
 #ifndef SESSION_BLOCKING_H
 #define SESSION_BLOCKING_H

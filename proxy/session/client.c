@@ -3,7 +3,6 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "resp/write.h"
 #include "session/client_input.h"
 #include "session/error.h"
 #include "session/client_pause.h"

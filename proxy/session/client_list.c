@@ -8,7 +8,6 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "net/sock.h"
-#include "resp/number.h"
 #include "resp/write.h"
 #include "session/blocking.h"
 #include "session/client_gather.h"
@@ -49,7 +48,7 @@ static void client_flags(const struct client *c, char out[8])
         out[n++] = 'b';
     if (x != NULL && x->no_evict)
         out[n++] = 'e';
-    if (identity_profile_of(c)->no_touch)
+    if (identity_own_profile(c)->no_touch)
         out[n++] = 'T';
     if (n == 0)
         out[n++] = 'N';
@@ -78,7 +77,7 @@ size_t client_line(struct client *c, char line[CLIENT_LINE_MAX])
                  c->id, peer, local, stream_fd(&c->stream), or_empty(names->name),
                  now_s - MIN((uint64_t)c->created_s, now_s),
                  (uint64_t)(uint32_t)(c->env->loop->now_ms / 1000 - c->active_s), flags,
-                 identity_profile_of(c)->db, s != NULL ? s->count[CHANNEL_PLAIN] : 0,
+                 identity_own_profile(c)->db, s != NULL ? s->count[CHANNEL_PLAIN] : 0,
                  s != NULL ? s->count[CHANNEL_PATTERN] : 0, s != NULL ? s->count[CHANNEL_SHARD] : 0,
                  transaction_commands(c), partial, c->queued, out, sizeof(*c) + partial + out,
                  learnt_name(c->up->learnt, c->last_command), identity_user(c), c->proto,

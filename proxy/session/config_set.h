@@ -17,4 +17,9 @@
 MUST_CHECK bool config_set_takes(struct client *c, const struct command *cmd,
                                  const struct resp_request *r, enum dispatch_result *result);
 
+/* CONFIG SET of what CONFIG GET tells of the proxy itself: true, with an error, for nothing would
+ * come of it. False for any other command. */
+MUST_CHECK bool config_set_refuses(struct client *c, const struct command *cmd,
+                                   const struct resp_request *r);
+
 #endif

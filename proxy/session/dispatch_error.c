@@ -1,5 +1,7 @@
 #include "session/dispatch_error.h"
 
+#include <stdarg.h>
+
 #include "resp/write.h"
 #include "session/reply_mode.h"
 
@@ -14,16 +16,26 @@ enum dispatch_result dispatch_error(struct client *c, const struct command *cmd,
     return DISPATCH_DONE;
 }
 
-void dispatch_protocol_error(struct client *c, const char *text)
+enum dispatch_result dispatch_error_text(struct client *c, const struct command *cmd,
+                                         const char *fmt, ...)
 {
     struct chain out;
+    va_list ap;
 
+    chain_init(&out);
+    va_start(ap, fmt);
+    resp_vwrite_error(&out, fmt, ap);
+    va_end(ap);
+    client_reply(c, cmd, &out);
+    chain_clear(&out);
+    return DISPATCH_DONE;
+}
+
+void dispatch_protocol_error(struct client *c, const char *text)
+{
     if (UNLIKELY(c->reply_mode != REPLY_ON))
         reply_mode_begin(c);
-    chain_init(&out);
-    resp_write_error(&out, "%s", text);
-    client_reply(c, NULL, &out);
-    chain_clear(&out);
+    dispatch_error_text(c, NULL, "%s", text);
     if (stream_is_open(&c->stream))
         client_close_when_answered(c);
 }
@@ -31,7 +43,6 @@ void dispatch_protocol_error(struct client *c, const char *text)
 /* Redis quotes at most 128 bytes of the name, and of the arguments until 128 bytes are quoted. */
 enum dispatch_result dispatch_unknown_command(struct client *c, const struct resp_request *r)
 {
-    struct chain out;
     char args[512];
     size_t n = 0;
 
@@ -40,18 +51,13 @@ enum dispatch_result dispatch_unknown_command(struct client *c, const struct res
         n +=
             (size_t)snprintf(args + n, sizeof(args) - n, "'%.*s' ",
                              (int)MIN(resp_arg_len(r, i), (uint32_t)(128 - n)), resp_arg_ptr(r, i));
-    chain_init(&out);
-    resp_write_error(&out, "ERR unknown command '%.*s', with args beginning with: %s",
-                     (int)MIN(resp_arg_len(r, 0), 128u), resp_arg_ptr(r, 0), args);
-    client_reply(c, NULL, &out);
-    chain_clear(&out);
-    return DISPATCH_DONE;
+    return dispatch_error_text(c, NULL, "ERR unknown command '%.*s', with args beginning with: %s",
+                               (int)MIN(resp_arg_len(r, 0), 128u), resp_arg_ptr(r, 0), args);
 }
 
 enum dispatch_result dispatch_unknown_subcommand(struct client *c, const struct command *cmd,
                                                  const struct resp_request *r)
 {
-    struct chain out;
     char upper[32];
     size_t n = 0;
 
@@ -59,34 +65,23 @@ enum dispatch_result dispatch_unknown_subcommand(struct client *c, const struct 
         upper[n] =
             (char)(cmd->name[n] >= 'a' && cmd->name[n] <= 'z' ? cmd->name[n] - 32 : cmd->name[n]);
     upper[n] = '\0';
-    chain_init(&out);
     if (r->argc < 2)
-        resp_write_error(&out, "ERR wrong number of arguments for '%s' command", cmd->name);
-    else
-        resp_write_error(&out, "ERR unknown subcommand '%.*s'. Try %s HELP.",
-                         (int)MIN(resp_arg_len(r, 1), 128u), resp_arg_ptr(r, 1), upper);
-    client_reply(c, cmd, &out);
-    chain_clear(&out);
-    return DISPATCH_DONE;
+        return dispatch_error_text(c, cmd, "ERR wrong number of arguments for '%s' command",
+                                   cmd->name);
+    return dispatch_error_text(c, cmd, "ERR unknown subcommand '%.*s'. Try %s HELP.",
+                               (int)MIN(resp_arg_len(r, 1), 128u), resp_arg_ptr(r, 1), upper);
 }
 
 enum dispatch_result dispatch_wrong_arity(struct client *c, const struct command *cmd)
 {
-    struct chain out;
-
-    chain_init(&out);
-    resp_write_error(&out, "%s wrong number of arguments for '%s' command",
-                     cmd->local == LOCAL_EXEC ? "EXECABORT Transaction discarded because of:"
-                                              : "ERR",
-                     cmd->name);
-    client_reply(c, cmd, &out);
-    chain_clear(&out);
-    return DISPATCH_DONE;
+    return dispatch_error_text(
+        c, cmd, "%s wrong number of arguments for '%s' command",
+        cmd->local == LOCAL_EXEC ? "EXECABORT Transaction discarded because of:" : "ERR",
+        cmd->name);
 }
 
 enum dispatch_result dispatch_refused(struct client *c, const struct command *cmd, const char *what)
 {
-    struct chain out;
     char name[64];
     size_t n = 0;
 
@@ -96,11 +91,7 @@ enum dispatch_result dispatch_refused(struct client *c, const struct command *cm
         name[n] = (char)(ch == '|' ? ' ' : ch >= 'a' && ch <= 'z' ? ch - 32 : ch);
     }
     name[n] = '\0';
-    chain_init(&out);
-    resp_write_error(&out, "ERR KEYWAY %s%s", name, what);
-    client_reply(c, cmd, &out);
-    chain_clear(&out);
-    return DISPATCH_DONE;
+    return dispatch_error_text(c, cmd, "ERR KEYWAY %s%s", name, what);
 }
 
 enum dispatch_result dispatch_unsupported(struct client *c, const struct command *cmd)
@@ -116,16 +107,9 @@ enum dispatch_result dispatch_unsupported(struct client *c, const struct command
         {"slaveof", "ERR REPLICAOF not allowed in cluster mode."},
         {"swapdb", "ERR SWAPDB is not allowed in cluster mode"},
     };
-    struct chain out;
 
-    for (size_t i = 0; i < ARRAY_LEN(in_cluster) && !c->up->single; i++) {
-        if (strcmp(cmd->name, in_cluster[i].name) != 0)
-            continue;
-        chain_init(&out);
-        resp_write_error(&out, "%s", in_cluster[i].text);
-        client_reply(c, cmd, &out);
-        chain_clear(&out);
-        return DISPATCH_DONE;
-    }
+    for (size_t i = 0; i < ARRAY_LEN(in_cluster) && !c->up->single; i++)
+        if (strcmp(cmd->name, in_cluster[i].name) == 0)
+            return dispatch_error_text(c, cmd, "%s", in_cluster[i].text);
     return dispatch_refused(c, cmd, " is not supported yet");
 }

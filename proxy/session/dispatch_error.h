@@ -12,6 +12,10 @@
 
 enum dispatch_result dispatch_error(struct client *c, const struct command *cmd, enum error_id id);
 
+/* In words that only one place has; cmd may be NULL: no command was found. */
+enum dispatch_result dispatch_error_text(struct client *c, const struct command *cmd,
+                                         const char *fmt, ...) PRINTF_LIKE(3, 4);
+
 enum dispatch_result dispatch_wrong_arity(struct client *c, const struct command *cmd);
 
 /* No command of this name is known. */

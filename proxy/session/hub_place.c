@@ -8,7 +8,7 @@
 #include "session/refusal.h"
 #include "session/subscriber.h"
 
-static bool is_master(const struct upstream *u, const struct node *n)
+static bool is_owner(const struct upstream *u, const struct node *n)
 {
     for (size_t i = 0; i < u->map_node_count; i++)
         if (u->map_nodes[i] == n)
@@ -274,7 +274,7 @@ static void leave_wrong_places(struct channel *ch)
         const struct node *n = p->conn->node;
         bool wrong = ch->kind == CHANNEL_SHARD
                          ? upstream_route(u, ch->slot) != NULL && upstream_route(u, ch->slot) != n
-                         : ch->everywhere && !is_master(u, n);
+                         : ch->everywhere && !is_owner(u, n);
 
         if (wrong && p->state != PLACE_LEAVING)
             place_leave(p);

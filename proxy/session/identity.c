@@ -2,10 +2,8 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
-#include "resp/write.h"
 #include "session/acl.h"
-#include "session/error.h"
-#include "session/forward.h"
+#include "session/dispatch_error.h"
 #include "session/scatter.h"
 #include "session/subscriber.h"
 
@@ -40,7 +38,8 @@ static const struct config_listener *listener_of(const struct client *c)
     return &c->env->config->listeners[c->listener];
 }
 
-static const struct profile *profile_of(const struct client *c)
+/* Its requests go by it: the own one, or one that it is lent for a command. */
+static const struct profile *profile_in_use(const struct client *c)
 {
     return &c->env->profiles.profiles[c->profile];
 }
@@ -71,7 +70,7 @@ void identity_move(struct client *c, int profile)
 
 int identity_profile(struct client *c, uint8_t proto, uint16_t db)
 {
-    struct profile wanted = *profile_of(c);
+    struct profile wanted = *profile_in_use(c);
 
     wanted.proto = proto;
     wanted.db_first &= wanted.db == db;
@@ -80,25 +79,25 @@ int identity_profile(struct client *c, uint8_t proto, uint16_t db)
 }
 
 /* As others see it: not what it is lent for a command, nor where its AUTH waits. */
-const struct profile *identity_profile_of(const struct client *c)
+const struct profile *identity_own_profile(const struct client *c)
 {
     const struct request *r = c->head;
 
     if (r != NULL && r->state == REQUEST_PARTS && r->scatter->home >= 0)
         return &c->env->profiles.profiles[r->scatter->home];
-    return profile_of(c);
+    return profile_in_use(c);
 }
 
 const char *identity_user(const struct client *c)
 {
-    const char *user = identity_profile_of(c)->user;
+    const char *user = identity_own_profile(c)->user;
 
     return user != NULL ? user : "default";
 }
 
 void identity_borrow(struct client *c, const struct command *cmd, struct scatter *s)
 {
-    const struct profile *own = profile_of(c);
+    const struct profile *own = profile_in_use(c);
     struct profile wanted = c->env->profiles.profiles[c->up->base_profile[0]];
     int lent;
 
@@ -197,16 +196,6 @@ static bool guests_are_known(const struct upstream *u)
     return now < u->guests_us + GUESTS_US;
 }
 
-static void reply_noauth(struct client *c, const struct command *cmd)
-{
-    struct chain out;
-
-    chain_init(&out);
-    error_write(&out, cmd->local == LOCAL_EXEC ? ERROR_NOAUTH_EXEC : ERROR_NOAUTH);
-    client_reply(c, cmd, &out);
-    chain_clear(&out);
-}
-
 bool identity_too_long(const struct client *c, size_t bytes)
 {
     if (bytes <= STRANGER_MAX)
@@ -232,8 +221,7 @@ bool identity_stops(struct client *c, const struct command *cmd, enum dispatch_r
     }
     if (hello)
         return false;
-    reply_noauth(c, cmd);
-    *result = DISPATCH_DONE;
+    *result = dispatch_error(c, cmd, cmd->local == LOCAL_EXEC ? ERROR_NOAUTH_EXEC : ERROR_NOAUTH);
     return true;
 }
 
@@ -337,13 +325,13 @@ static void auth_at_servers(struct client *c, const struct command *cmd,
     t->alone = who->alone;
     *next = NULL;
     t->wanted = (struct profile){.proto = c->proto,
-                                 .no_touch = profile_of(c)->no_touch,
+                                 .no_touch = profile_in_use(c)->no_touch,
                                  .guest = true,
-                                 .db = profile_of(c)->db};
+                                 .db = profile_in_use(c)->db};
     t->wanted.db_first = t->wanted.db != 0;
     t->wanted.user = xstrndup(who->user, who->user_len);
     t->wanted.password = xstrndup(who->password, who->password_len);
-    if (subscriber_is(c) && !profile_same_user(&t->wanted, profile_of(c))) {
+    if (subscriber_is(c) && !profile_same_user(&t->wanted, profile_in_use(c))) {
         drop_try(t);
         error_write(out, ERROR_AUTH_LISTENS);
         return;

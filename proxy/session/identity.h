@@ -54,7 +54,7 @@ void identity_borrow(struct client *c, const struct command *cmd, struct scatter
 void identity_return(struct client *c, struct scatter *s);
 
 /* Its own profile, whatever it has under way. */
-const struct profile *identity_profile_of(const struct client *c);
+const struct profile *identity_own_profile(const struct client *c);
 /* The name of its user. */
 const char *identity_user(const struct client *c);
 

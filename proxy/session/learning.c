@@ -1,7 +1,6 @@
 #include "session/learning.h"
 
-#include "resp/write.h"
-#include "session/error.h"
+#include "session/dispatch_error.h"
 #include "session/identity.h"
 
 void learning_adopt(struct upstream *u, struct learnt *l)
@@ -45,13 +44,9 @@ bool learning_find(struct client *c, const struct resp_request *r, const struct 
 void learning_refuse(struct client *c, const struct command *cmd)
 {
     const struct learnt_command *l = learnt_of(cmd);
-    struct chain out;
 
-    chain_init(&out);
     if (l->guarded)
-        error_write(&out, ERROR_GUARDED);
+        dispatch_error(c, cmd, ERROR_GUARDED);
     else
-        resp_write_error(&out, "ERR KEYWAY '%s' cannot be used: %s", cmd->name, l->refused);
-    client_reply(c, cmd, &out);
-    chain_clear(&out);
+        dispatch_error_text(c, cmd, "ERR KEYWAY '%s' cannot be used: %s", cmd->name, l->refused);
 }

@@ -55,11 +55,6 @@ bool debug_is_passed(const struct resp_request *r);
 /* A server's whole reply to CONFIG GET, as the proxy tells it. */
 void config_get_compose(const struct client *c, const char *reply, size_t len, struct chain *out);
 
-/* CONFIG SET of what CONFIG GET tells of the proxy itself: true, with an error, for nothing would
- * come of it. False for any other command. */
-MUST_CHECK bool config_set_refuses(struct client *c, const struct command *cmd,
-                                   const struct resp_request *r);
-
 /* The client's dialect: replies and its profile follow. False: there are too many profiles. */
 MUST_CHECK bool local_set_proto(struct client *c, uint8_t proto);
 

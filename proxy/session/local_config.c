@@ -3,112 +3,21 @@
  * proxy itself holds to. Passwords are not shown.
  */
 #include <fnmatch.h>
-#include <inttypes.h>
-#include <stdarg.h>
 #include <strings.h>
 
 #include "base/alloc.h"
 #include "resp/write.h"
-#include "session/forward.h"
+#include "session/config_own.h"
 #include "session/error.h"
+#include "session/forward.h"
 #include "session/local.h"
 #include "session/scatter.h"
 
-/* Values of the proxy in place of a server's. */
-struct own_value {
-    const char *name;
-    char text[ADDR_HOST_MAX + 1];
-};
-
-#define OWN_MAX 8
 #define MAX_TRIES 8 /* masters asked, when one after the other goes away */
-
-struct own_values {
-    size_t count;
-    struct own_value list[OWN_MAX];
-};
 
 static const char *const hidden[] = {
     "requirepass", "masterauth", "primaryauth", "tls-key-file-pass", "tls-client-key-file-pass",
 };
-
-static void add_own(struct own_values *own, const char *name, const char *fmt, ...)
-    PRINTF_LIKE(3, 4);
-
-static void add_own(struct own_values *own, const char *name, const char *fmt, ...)
-{
-    struct own_value *v = &own->list[own->count++];
-    va_list ap;
-
-    CHECK(own->count <= OWN_MAX);
-    v->name = name;
-    va_start(ap, fmt);
-    vsnprintf(v->text, sizeof(v->text), fmt, ap);
-    va_end(ap);
-}
-
-/* An argument longer than this is refused by the proxy or by one of the servers. */
-static uint64_t lowest_max_bulk(const struct client *c)
-{
-    uint64_t least = c->env->config->client.max_bulk;
-
-    for (const struct list_node *at = c->up->nodes.next; at != &c->up->nodes; at = at->next) {
-        const struct node *n = CONTAINER_OF(at, const struct node, link);
-
-        if (n->max_bulk != 0)
-            least = MIN(least, n->max_bulk);
-    }
-    return least;
-}
-
-static void own_values(const struct client *c, struct own_values *own)
-{
-    const struct config *cf = c->env->config;
-    const struct config_listener *l = &cf->listeners[c->listener];
-
-    own->count = 0;
-    add_own(own, "bind", "%s", l->address.port != 0 ? l->address.host : "");
-    add_own(own, "port", "%u", l->address.port);
-    add_own(own, "maxclients", "%u", cf->client.max_clients);
-    add_own(own, "timeout", "%u", (unsigned)(c->env->idle_timeout_ms / 1000));
-    add_own(own, "tcp-keepalive", "%u", cf->client.tcp_keepalive_s);
-    add_own(own, "proto-max-bulk-len", "%" PRIu64, lowest_max_bulk(c));
-    add_own(own, "cluster-enabled", "%s", l->pretend == PRETEND_CLUSTER ? "yes" : "no");
-    if (c->up->config->kind == UPSTREAM_CLUSTER)
-        add_own(own, "databases", "1");
-}
-
-/* A server shows a name as the client wrote it. */
-static const char *own_value(const struct own_values *own, const char *name, size_t n)
-{
-    for (size_t i = 0; i < own->count; i++)
-        if (strlen(own->list[i].name) == n && strncasecmp(own->list[i].name, name, n) == 0)
-            return own->list[i].text;
-    return NULL;
-}
-
-bool config_set_refuses(struct client *c, const struct command *cmd, const struct resp_request *r)
-{
-    struct own_values own;
-    struct chain out;
-
-    if (strcmp(cmd->name, "config|set") != 0)
-        return false;
-    own_values(c, &own);
-    for (uint32_t i = 2; i < r->argc; i += 2) {
-        if (own_value(&own, resp_arg_ptr(r, i), resp_arg_len(r, i)) == NULL)
-            continue;
-        chain_init(&out);
-        resp_write_error(&out,
-                         "ERR KEYWAY CONFIG SET failed (possibly related to argument '%.*s') - it "
-                         "is the proxy's own, set in its configuration",
-                         (int)resp_arg_len(r, i), resp_arg_ptr(r, i));
-        client_reply(c, cmd, &out);
-        chain_clear(&out);
-        return true;
-    }
-    return false;
-}
 
 static bool is_hidden(const char *name, size_t n)
 {
@@ -139,12 +48,12 @@ static bool next_pair(const char **p, const char *end, struct pair *out)
 
 static void write_pairs(const struct client *c, const char *p, const char *end, struct chain *out)
 {
-    struct own_values own;
+    struct config_own own;
     const char *at = p, *text;
     struct pair pair;
     size_t shown = 0;
 
-    own_values(c, &own);
+    config_own_read(c, &own);
     while (next_pair(&at, end, &pair))
         shown += !is_hidden(pair.name.data, pair.name.len);
     resp_write_map(out, c->proto, shown);
@@ -152,7 +61,7 @@ static void write_pairs(const struct client *c, const char *p, const char *end, 
         if (is_hidden(pair.name.data, pair.name.len))
             continue;
         resp_write_bulk(out, pair.name.data, pair.name.len);
-        text = own_value(&own, pair.name.data, pair.name.len);
+        text = config_own_find(&own, pair.name.data, pair.name.len);
         if (text != NULL)
             resp_write_text(out, text);
         else
@@ -212,10 +121,10 @@ static bool matches(const char *patterns, const char *name)
 
 static void write_own(const struct client *c, const char *patterns, struct chain *out)
 {
-    struct own_values own;
+    struct config_own own;
     size_t shown = 0;
 
-    own_values(c, &own);
+    config_own_read(c, &own);
     for (size_t i = 0; i < own.count; i++)
         shown += matches(patterns, own.list[i].name);
     resp_write_map(out, c->proto, shown);

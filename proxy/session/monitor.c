@@ -4,7 +4,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "resp/write.h"
-#include "session/error.h"
+#include "session/dispatch_error.h"
 #include "session/local.h"
 #include "session/redirect.h"
 #include "session/subscriber.h"
@@ -220,14 +220,9 @@ void local_MONITOR(struct client *c, const struct command *cmd, const struct res
 
 bool monitor_refuses(struct client *c, const struct command *cmd)
 {
-    struct chain out;
-
     if ((cmd->flags & (CMD_READONLY | CMD_WRITE | CMD_MAY_REPLICATE)) == 0)
         return false;
-    chain_init(&out);
-    resp_write_error(&out, "ERR Replica can't interact with the keyspace");
-    client_reply(c, cmd, &out);
-    chain_clear(&out);
+    dispatch_error_text(c, cmd, "ERR Replica can't interact with the keyspace");
     return true;
 }
 

@@ -5,7 +5,7 @@
 
 #include "base/crc16.h"
 #include "resp/write.h"
-#include "session/error.h"
+#include "session/dispatch_error.h"
 #include "session/forward.h"
 #include "session/local.h"
 #include "session/subscriber.h"
@@ -40,20 +40,15 @@ bool pubsub_must_wait(struct client *c, const struct command *cmd, const struct 
 
 bool pubsub_refuses(struct client *c, const struct command *cmd)
 {
-    struct chain out;
-
     if (is_subscription(cmd->local) || cmd->local == LOCAL_PING || cmd->local == LOCAL_QUIT ||
         cmd->local == LOCAL_RESET)
         return false;
-    chain_init(&out);
-    resp_write_error(&out,
-                     "%s Can't execute '%s': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT "
-                     "/ RESET are allowed in this context",
-                     cmd->local == LOCAL_EXEC ? "EXECABORT Transaction discarded because of:"
-                                              : "ERR",
-                     cmd->name);
-    client_reply(c, cmd, &out);
-    chain_clear(&out);
+    dispatch_error_text(
+        c, cmd,
+        "%s Can't execute '%s': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are "
+        "allowed in this context",
+        cmd->local == LOCAL_EXEC ? "EXECABORT Transaction discarded because of:" : "ERR",
+        cmd->name);
     return true;
 }
 

@@ -13,9 +13,9 @@
 #include "resp/number.h"
 #include "resp/write.h"
 #include "session/error.h"
+#include "session/hub.h"
 #include "session/local.h"
 #include "session/scatter.h"
-#include "session/subscriber.h"
 
 /* What finish has to know of the request. */
 struct asked {

@@ -6,8 +6,9 @@
  * node, for which that node sends one reply a command. A refusal before EXEC's reply, or as it,
  * means that nothing ran: the whole block is sent again like any refused request. Commands that the
  * proxy answers itself stay behind; they run when EXEC has succeeded, one after the other, and
- * their answers are put into its array. Layer: session. Thread: one worker. Owner: the client
- * (client_extra) up to EXEC, then EXEC's request.
+ * their answers are put into its array.
+ * Layer: session. Thread: one worker. Owner: the client (client_extra) up to EXEC, then EXEC's
+ * request.
  */
 #ifndef SESSION_TRANSACTION_H
 #define SESSION_TRANSACTION_H

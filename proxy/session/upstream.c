@@ -224,15 +224,13 @@ static void retire_replaced(struct upstream *u, const struct slotmap *old, struc
 struct node *upstream_any_master(const struct upstream *u, uint64_t seed)
 {
     const struct slotmap *m = u->map;
-    size_t masters = 0, wanted;
+    size_t owners = slotmap_count_owners(m), wanted;
 
-    for (size_t i = 0; i < m->node_count; i++)
-        masters += m->nodes[i].is_master && m->nodes[i].slots > 0;
-    if (masters == 0)
+    if (owners == 0)
         return NULL;
-    wanted = seed % masters;
+    wanted = seed % owners;
     for (size_t i = 0; i < m->node_count; i++)
-        if (m->nodes[i].is_master && m->nodes[i].slots > 0 && wanted-- == 0)
+        if (slotmap_is_owner(m, i) && wanted-- == 0)
             return u->map_nodes[i];
     return NULL;
 }

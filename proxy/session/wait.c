@@ -292,7 +292,9 @@ void wait_node_ready(struct node *n)
     wait_writes_lost(n->user, n);
 }
 
-static bool is_master(const struct upstream *u, const struct node *n)
+/* With slots or without: what was written to one that gave them all away still has to reach its
+ * replicas. */
+static bool is_still_master(const struct upstream *u, const struct node *n)
 {
     for (size_t i = 0; i < u->map_node_count; i++)
         if (u->map_nodes[i] == n)
@@ -305,14 +307,14 @@ void waits_on_map(struct upstream *u, const struct slotmap *old, struct node **o
     struct list_node *at, *tmp;
 
     for (size_t i = 0; i < old->node_count; i++)
-        if (old->nodes[i].is_master && !is_master(u, old_nodes[i]))
+        if (old->nodes[i].is_master && !is_still_master(u, old_nodes[i]))
             wait_writes_lost(u, old_nodes[i]);
     if (u->waits == NULL)
         return;
     LIST_FOREACH (at, tmp, &u->waits->conns) {
         struct wait_conn *wc = CONTAINER_OF(at, struct wait_conn, link);
 
-        if (!is_master(u, wc->conn->node))
+        if (!is_still_master(u, wc->conn->node))
             wait_conn_end(wc);
     }
 }

@@ -172,7 +172,7 @@ static int64_t count_replicas(const struct bereply *reply, int64_t offset)
     return count;
 }
 
-static bool is_master(const struct bereply *reply)
+static bool says_master(const struct bereply *reply)
 {
     return memmem(reply->data, reply->len, "\nrole:master\r", 13) != NULL;
 }
@@ -255,7 +255,7 @@ static void on_stray(struct beconn *conn, const struct bereply *reply)
         ask_marked(wc);
     else if (wc->next == NEXT_FSYNCED)
         on_fsynced(wc, reply);
-    else if (!is_master(reply))
+    else if (!says_master(reply))
         wait_conn_end(wc);
     else if (wc->next == NEXT_OFFSET)
         on_offset(wc, reply);

@@ -7,8 +7,8 @@
  * asks in between takes the usual ways: it runs behind WATCH and before EXEC, which is all that
  * counts. HELLO and SELECT in between are repeated on it. When the connection is lost or the slot
  * has moved, EXEC answers nil, as for a key that was changed: clients try again. The connection is
- * given back when the server watches nothing any more. Layer: session. Thread: one worker. Owner:
- * the client (client_extra.watch).
+ * given back when the server watches nothing any more.
+ * Layer: session. Thread: one worker. Owner: the client (client_extra.watch).
  */
 #ifndef SESSION_WATCH_H
 #define SESSION_WATCH_H

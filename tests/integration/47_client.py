@@ -28,9 +28,7 @@ def closed(conn):
 
 class Kill(Case):
     def crowd(self, count=9):
-        conns = [setup.proxy.conn() for _ in range(count)]
-        for c in conns:
-            self.addCleanup(c.close)
+        conns = [self.conn() for _ in range(count)]
         return conns, [c.cmd("CLIENT", "ID") for c in conns]
 
     def test_by_id_on_every_worker(self):

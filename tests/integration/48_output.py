@@ -5,7 +5,7 @@ import unittest
 
 from harness.case import Case, Setup, raw_exchange
 from harness.proxy import SANITIZER, STANDIN, Proxy, grace
-from harness.resp import OK, PONG, Closed, Conn, Push, Simple, encode, words
+from harness.resp import OK, PONG, Closed, Push, Simple, encode, words
 from harness.servers import Server, wait_until
 
 setup = Setup()
@@ -20,16 +20,9 @@ def tearDownModule():
     setup.stop()
 
 
-class OutputCase(Case):
-    def conn(self, port=None, **kw):
-        c = Conn(port or setup.proxy.port, **kw)
-        self.addCleanup(c.close)
-        return c
-
-
 # -- CLIENT REPLY ------------------------------------------------------------------------------
 
-class Reply(OutputCase):
+class Reply(Case):
     ON, OFF, SKIP = "CLIENT REPLY ON", "CLIENT REPLY OFF", "CLIENT REPLY SKIP"
     SCRIPTS = [
         [ON, "PING", "client reply on", "CLIENT REPLY On"],
@@ -144,7 +137,7 @@ class Reply(OutputCase):
 
     def test_long_replies_are_dropped(self):
         """Longer than backend.large_reply: they come in pieces."""
-        c = self.conn(timeout=grace(20))
+        c = self.conn()
         value = b"x" * (3 << 20)
         keys = ["long%d" % i for i in range(6)]
         for k in keys:
@@ -165,7 +158,7 @@ class Reply(OutputCase):
         """Replies that are dropped need not wait for their turn."""
         frozen, other = setup.cluster.masters()[:2]
         first, big = (setup.cluster.key_on(n, "kept") for n in (frozen, other))
-        c = self.conn(timeout=grace(20))
+        c = self.conn()
         self.expect(c, ["SET", first, "1"], OK)
         self.expect(c, ["SET", big, b"x" * 600000], OK)
         self.expect(c, ["STRLEN", big], 600000)
@@ -194,7 +187,7 @@ def own(line):
 
 
 @unittest.skipIf(STANDIN, "one server shows the client's own commands")
-class Monitor(OutputCase):
+class Monitor(Case):
     def monitor(self, port=None, **kw):
         c = self.conn(port, **kw)
         self.assertEqual(OK, c.cmd("MONITOR"))
@@ -344,9 +337,9 @@ class Monitor(OutputCase):
         server = Server().start()
         self.addCleanup(server.stop)
         with Proxy([], ["--server", server.addr], workers=1).start().wait_routes() as proxy:
-            c = self.conn(proxy.port, timeout=grace(20))
+            c = self.conn(proxy.port)
             self.expect(c, ["FUNCTION", "LOAD", code], b"monlong")
-            m = self.monitor(proxy.port, timeout=grace(20))
+            m = self.monitor(proxy.port)
             m.send(encode("FUNCTION", "LIST", "WITHCODE"))
             self.eventually("it is asked", lambda: server.command_calls("function|list") == 1)
             for i in range(20):
@@ -388,7 +381,7 @@ class MonitorFollows(Monitor):
         setup.cluster.wait_ok(20)
 
     def test_a_planned_failover(self):
-        m, c = self.monitor(), self.conn(timeout=grace(20))
+        m, c = self.monitor(), self.conn()
         old = setup.cluster.masters()[0]
         key = setup.cluster.key_on(old, "mon")
         new = setup.cluster.replica_of(old)
@@ -403,9 +396,9 @@ class MonitorFollows(Monitor):
         """Its lines are missing; it is asked again when it is back."""
         victim, other = setup.cluster.masters()[:2]
         keys = [setup.cluster.key_on(n, "mon") for n in (victim, other)]
-        m, c = self.monitor(), self.conn(timeout=grace(20))
+        m, c = self.monitor(), self.conn()
         victim.kill()
-        n = self.monitor(timeout=grace(20))
+        n = self.monitor()
         c.cmd("TYPE", keys[1])
         for x in (m, n):
             self.seen(x, "TYPE %s" % keys[1])

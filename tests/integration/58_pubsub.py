@@ -9,7 +9,7 @@ import unittest
 
 from harness.case import Case, Setup
 from harness.proxy import STANDIN, Proxy, grace, scaled
-from harness.resp import NULL, OK, PONG, Closed, Conn, Error, Push, Simple, encode, words
+from harness.resp import NULL, OK, PONG, Closed, Error, Push, Simple, encode, words
 from harness.servers import key_slot, wait_until
 
 setup = Setup()
@@ -36,11 +36,6 @@ class PubSubCase(Case):
                     node.restart()
             setup.cluster.wait_ok(20)
             setup.proxy.wait_routes()
-
-    def conn(self, port=None, **kw):
-        c = Conn(port or setup.proxy.port, **kw)
-        self.addCleanup(c.close)
-        return c
 
     def subscribed(self, conn, verb, *channels):
         conn.send(encode(verb, *channels))

@@ -51,11 +51,6 @@ def talk(port, lines, protocol):
 
 
 class OneServer(Case):
-    def conn(self, **kw):
-        c = setup.proxy.conn(timeout=grace(20), **kw)
-        self.addCleanup(c.close)
-        return c
-
     def fresh(self):
         for s in (setup.server, setup.oracle):
             s.ok("FLUSHALL")

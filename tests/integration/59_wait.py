@@ -35,11 +35,6 @@ class WaitCase(Case):
         if node.alive:
             node.thaw()
 
-    def conn(self, port=None, **kw):
-        c = Conn(port or setup.proxy.port, timeout=grace(20), **kw)
-        self.addCleanup(c.close)
-        return c
-
     def timed(self, conn, command):
         begin = time.monotonic()
         return conn.cmd(*words(command)), time.monotonic() - begin

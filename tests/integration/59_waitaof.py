@@ -37,11 +37,6 @@ class Fsynced(Case):
         for node in setup.cluster.nodes:
             node.ok("CONFIG", "SET", "appendfsync", "always")
 
-    def conn(self, port=None, **kw):
-        c = Conn(port or setup.proxy.port, timeout=grace(20), **kw)
-        self.addCleanup(c.close)
-        return c
-
     def hold_back(self, node):
         """Nothing is fsynced any more."""
         node.ok("CONFIG", "SET", "appendfsync", "no")

@@ -2,6 +2,7 @@
 that say what was sent, what was expected and what came."""
 import selectors
 import socket
+import sys
 import threading
 import time
 import unittest
@@ -10,7 +11,11 @@ from .proxy import STANDIN, Proxy, grace
 from .resp import Closed, Conn, Error, encode, show, words
 from .servers import Cluster, Server
 
-__all__ = ["Setup", "Case", "raw_exchange", "in_threads", "Load"]
+__all__ = ["NOAUTH", "WRONGPASS", "Setup", "Case", "raw_exchange", "in_threads", "Load"]
+
+# Servers' words, for expect_error.
+NOAUTH = "NOAUTH Authentication required."
+WRONGPASS = "WRONGPASS invalid username-password pair or user is disabled."
 
 
 class Setup:
@@ -66,6 +71,14 @@ class Setup:
 class Case(unittest.TestCase):
     longMessage = True
     maxDiff = 2000
+
+    def conn(self, port=None, **kw):
+        """A connection to the proxy of the file's `setup`, or to what listens on `port`; it is
+        closed behind the test."""
+        port = port or sys.modules[type(self).__module__].setup.proxy.port
+        c = Conn(port, **{"timeout": grace(20), **kw})
+        self.addCleanup(c.close)
+        return c
 
     def same_reply(self, sent, expected, got):
         if expected != got:
