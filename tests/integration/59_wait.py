@@ -27,6 +27,9 @@ class WaitCase(Case):
         self.masters = setup.cluster.masters()
         self.keys = [setup.cluster.key_on(n, "wait") for n in self.masters]
         self.replicas = [setup.cluster.replica_of(n) for n in self.masters]
+        # A test before may have left one that copies everything anew.
+        self.eventually("each replica keeps up", lambda: all(
+            n.info("replication").get("master_link_status") == "up" for n in self.replicas), 60)
         for node in setup.cluster.nodes:
             self.addCleanup(self.thaw, node)
 

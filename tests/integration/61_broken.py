@@ -110,9 +110,16 @@ class AtMostOnce(FakeCase):
         key = cluster.key_on(0, "idle")
         with proxy.conn(timeout=grace(10)) as c:
             for i in range(1, scaled(30) + 1):
+                before = self.lost(c)
                 cluster.nodes[0].reset_all()
+                if i > 1:  # only this client's connection is there
+                    self.eventually("it is seen", lambda: self.lost(c) > before, step=0.002)
                 time.sleep(0.02)
                 self.expect(c, ["INCR", key], i)
+
+    def lost(self, conn):
+        text = conn.cmd("INFO", "keyway")
+        return int(text.split(b"keyway_backend_lost:")[1].split(b"\r")[0])
 
     def test_connections_killed_under_load_from_all_workers(self):
         node = cluster.nodes[0]
