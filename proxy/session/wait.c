@@ -183,7 +183,7 @@ static void wait_begin(struct client *c, const struct command *cmd, struct wait 
         op->every = true;
         asked = ask_masters(op, out);
     }
-    if (op->kind == WAIT_FSYNCED)
+    if (op->kind == WAIT_FSYNCED && asked > 0) /* else some were not reached, and took no mark */
         c->extra->unmarked &= (uint16_t)~op->masters;
     if (asked == 0)
         error_write(out, ERROR_CLUSTERDOWN);

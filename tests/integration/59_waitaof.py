@@ -182,6 +182,29 @@ class Fsynced(Case):
         self.assertIn(b"\r\nblocked_clients:0\r\n", other.cmd("INFO", "clients"))
         self.expect(c, ["GET", self.keys[0]], b"1")
 
+    def test_a_refused_one_leaves_no_write_out(self):
+        """Not even of masters that it had not come to when another had no connection left."""
+        config = "backend:\n  max_leased: 1\n"
+        for full, other in ((0, 1), (1, 0)):
+            with Proxy(setup.cluster.seeds(3), config=config, workers=1) as proxy:
+                proxy.wait_routes()
+                c, blocker, pusher = (self.conn(proxy.port) for _ in range(3))
+                node = self.masters[other]
+                self.masters[full].ok("CONFIG", "SET", "appendfsync", "always")
+                self.expect(c, ["SET", self.keys[other], "1"], OK)
+                self.assertEqual(1, c.cmd("WAITAOF", 1, 5, 50)[0])
+                self.hold_back(node)
+                for key in self.keys[:2]:
+                    self.expect(c, ["SET", key, "2"], OK)
+                queue = setup.cluster.key_on(self.masters[full], "waitaof-queue")
+                blocker.send(encode("BLPOP", queue, "0"))
+                wait_until("it blocks", lambda: self.blocked(self.masters[full]) == 1, grace(10))
+                self.expect_error(c, "WAITAOF 1 0 50",
+                                  "ERR KEYWAY backend.max_leased connections are in use")
+                self.expect(pusher, ["RPUSH", queue, "x"], 1)
+                self.assertEqual(b"x", blocker.read()[1])
+                self.assertEqual(0, c.cmd("WAITAOF", 1, 0, 50)[0])
+
     def test_a_client_that_leaves_frees_its_connections(self):
         self.hold_back(self.masters[0])
         for leave in (Conn.close, Conn.reset):
