@@ -54,8 +54,8 @@ struct beconn_ops {
     /* A reply that no bereq waits for, to one who sends without them; NULL: such a one is an error.
      */
     void (*stray)(struct beconn *c, const struct bereply *reply);
-    /* The server refuses the profile's user, and gives this reason; closed() follows. NULL: it is
-     * the reply to every request that waits. */
+    /* The server refuses the profile's user, and gives this reason: then it is the reply to every
+     * request that waits here, and closed() follows. May be NULL. */
     void (*refused)(struct beconn *c, const struct bereply *reply);
     /* The handshake succeeded; queued requests leave in this turn. */
     void (*ready)(struct beconn *c);

@@ -4,6 +4,7 @@
 
 #include "resp/write.h"
 #include "session/reply_mode.h"
+#include "session/watch.h"
 
 enum dispatch_result dispatch_error(struct client *c, const struct command *cmd, enum error_id id)
 {
@@ -74,6 +75,8 @@ enum dispatch_result dispatch_unknown_subcommand(struct client *c, const struct 
 
 enum dispatch_result dispatch_wrong_arity(struct client *c, const struct command *cmd)
 {
+    if (cmd->local == LOCAL_EXEC) /* a block or none: it ends what it would have ended */
+        watch_release(c);
     return dispatch_error_text(
         c, cmd, "%s wrong number of arguments for '%s' command",
         cmd->local == LOCAL_EXEC ? "EXECABORT Transaction discarded because of:" : "ERR",

@@ -16,6 +16,7 @@ enum dispatch_result dispatch_error(struct client *c, const struct command *cmd,
 enum dispatch_result dispatch_error_text(struct client *c, const struct command *cmd,
                                          const char *fmt, ...) PRINTF_LIKE(3, 4);
 
+/* Of EXEC: ends WATCH as well. */
 enum dispatch_result dispatch_wrong_arity(struct client *c, const struct command *cmd);
 
 /* No command of this name is known. */

@@ -340,6 +340,7 @@ static void on_closed(struct beconn *conn)
 }
 
 const struct beconn_ops forward_ops = {
+    .refused = redirect_user_refused,
     .reply = on_reply,
     .lost = on_lost,
     .early_error = on_early_error,

@@ -35,6 +35,10 @@ void redirect_drop_target(struct request *r);
 /* The client no longer waits (it closes). */
 void redirect_stop_waiting(struct client *c);
 
+/* A server refuses conn's user, with this reply: so it is to blocks, which wait without being sent
+ * until a connection is ready. */
+void redirect_user_refused(struct beconn *conn, const struct bereply *reply);
+
 /* Something has changed: waiting clients are looked at before the loop sleeps. */
 void redirect_wake(struct session_env *env);
 

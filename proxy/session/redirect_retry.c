@@ -234,6 +234,25 @@ void redirect_on_turn(struct session_env *env)
         try_client(CONTAINER_OF(at, struct client_extra, wait_link)->client, now);
 }
 
+void redirect_user_refused(struct beconn *conn, const struct bereply *reply)
+{
+    struct upstream *u = conn->node->user;
+    struct list_node *at, *tmp;
+
+    LIST_FOREACH (at, tmp, &u->env->waiting) {
+        struct client *c = CONTAINER_OF(at, struct client_extra, wait_link)->client;
+        struct request *r = c->head;
+
+        if (c->up != u || c->profile != conn->profile || c->inflight > 0 || r == NULL ||
+            r->state != REQUEST_REFUSED || r->refusal != REFUSAL_NO_CONNECTION || !r->is_tx ||
+            r->is_pinned || upstream_route(u, r->slot) != conn->node)
+            continue;
+        redirect_release(c, r);
+        redirect_answer(c, r, reply->data, reply->len);
+        redirect_wake(u->env);
+    }
+}
+
 static void on_hold_timer(struct ev_loop *ev, struct ev_timer *w, int revents)
 {
     struct session_env *env = CONTAINER_OF(w, struct session_env, hold_timer);

@@ -289,8 +289,7 @@ bool transaction_takes(struct client *c, const struct command *cmd, const struct
     if (is_exec(cmd)) {
         if (!command_arity_ok(cmd, r->argc)) {
             transaction_end(c);
-            watch_release(c);
-            return false;
+            return false; /* dispatch_wrong_arity() ends WATCH */
         }
         *result = on_exec(c, cmd);
         return true;

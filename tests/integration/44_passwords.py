@@ -56,6 +56,21 @@ class Guests(Case):
         self.expect(other, "AUTH pw", OK)
         self.expect(other, "GET k", b"v")
 
+    def test_a_block_of_a_user_who_is_off(self):
+        """It is refused at once, as other commands are, and not tried again and again."""
+        s, p, c = self.plain()
+        self.assertEqual(OK, s.cmd("ACL", "SETUSER", "u", "on", ">p", "~*", "+@all"))
+        self.expect(c, "AUTH u p", OK)
+        self.expect(c, "GET k", b"v")
+        s.cmd("ACL", "SETUSER", "u", "off")
+        s.cmd("CLIENT", "KILL", "USER", "u")
+        self.expect_error(c, "GET k", WRONGPASS)
+        before = self.connections(s)
+        for _ in range(3):
+            got = c.pipeline(["MULTI", "GET k", "EXEC", "GET k"])
+            self.assertEqual([Error(WRONGPASS.encode())] * 2, got[2:])
+        self.assertLess(self.connections(s) - before, 30)
+
     REQUIRE = (["CONFIG", "SET", "requirepass", "pw"], ["ACL", "SETUSER", "default", "resetpass", ">pw"],
                ["ACL", "SETUSER", "default", "off"])
     RELEASE = ["ACL", "SETUSER", "default", "on", "nopass"]

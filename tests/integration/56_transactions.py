@@ -313,6 +313,7 @@ class Watch(Case):
         "WATCH {t}a | MULTI | EXEC",
         "WATCH {t}a | 2:SET {t}a x | MULTI | nosuch | EXEC | MULTI | GET {t}a | EXEC",
         "WATCH {t}a | 2:SET {t}a x | MULTI | EXEC x | MULTI | GET {t}a | EXEC",
+        "WATCH {t}a | 2:SET {t}a x | EXEC x | MULTI | GET {t}a | EXEC",
         "WATCH {t}a | 2:SET {t}a x | RESET | MULTI | GET {t}a | EXEC",
         "WATCH {t}a | 2:SET {t}a x | MULTI | UNWATCH | GET {t}a | EXEC",
         "WATCH {t}a | MULTI | UNWATCH | GET {t}a | EXEC",
