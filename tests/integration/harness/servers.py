@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 
-from .resp import Conn, Error, OK, encode, show
+from .resp import Closed, Conn, Error, OK, encode, show
 
 # The servers behind the proxy, and those it is compared with.
 PROGRAM = os.environ.get("KEYWAY_TEST_SERVER") or "redis-server"
@@ -478,13 +478,17 @@ class Cluster:
                 node.ok("CLUSTER", "SETSLOT", slot, "NODE", new_owner)
 
     def wait_epochs(self, timeout=10.0):
-        """Until all masters tell the same epochs and slots. A slot that goes back and forth faster
-        than that can end with the wrong owner: a message that was under way claims it back."""
+        """Until all live nodes tell the same epochs and slots. A slot that goes back and forth
+        faster than that can end with the wrong owner: a message that was under way claims it back.
+        Replicas too: owner() asks the first node, which a failover may have made one."""
         def agree():
-            return len({tuple(sorted((v["id"], v["epoch"], tuple(v["slots"]))
-                                     for v in self.view(n) if v["slots"]))
-                        for n in self.masters()}) == 1
-        wait_until("all masters agree on epochs and slots", agree, timeout, 0.005)
+            try:
+                return len({tuple(sorted((v["id"], v["epoch"], tuple(v["slots"]))
+                                         for v in self.view(n) if v["slots"]))
+                            for n in self.live()}) == 1
+            except (OSError, Closed):
+                return False  # one is dying, or being born
+        wait_until("all live nodes agree on epochs and slots", agree, timeout, 0.005)
 
     def move_slot(self, slot, source, target):
         """A live migration of one slot, as redis-cli's reshard does it."""
