@@ -30,23 +30,27 @@ class Neighbour:
         self.port = port or setup.proxy.port
         self.problem = None
         self.done = 0
+        self.served = threading.Event()
         self.stop = threading.Event()
 
     def __enter__(self):
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
+        self.served.wait(grace(20))
         return self
 
     def __exit__(self, *_):
         self.stop.set()
         self.thread.join(30)
         self.case.assertIsNone(self.problem, "a well-behaved client was disturbed")
-        self.case.assertGreater(self.done, 0)
+        self.case.assertGreater(self.done, 1, "served before and at the end")
 
     def _run(self):
         try:
             with Conn(self.port, timeout=grace(20)) as c:
-                while not self.stop.is_set():
+                last = False
+                while not last:
+                    last = self.stop.is_set()
                     self.done += 1
                     n = b"%d" % self.done
                     want = [OK, n, PONG, [n, n]]
@@ -55,6 +59,7 @@ class Neighbour:
                     if got != want:
                         self.problem = "expected %r, got %r" % (want, got)
                         return
+                    self.served.set()
                     time.sleep(0.001)
         except Exception as e:
             self.problem = repr(e)
