@@ -74,6 +74,8 @@ struct config_client {
     uint32_t max_pipeline;        /* 1024: requests in flight of one client */
     uint64_t max_inflight_bytes;  /* 64 MiB: unanswered request bytes of one client */
     uint64_t output_pause;        /* 32 MiB unread: its requests are no longer parsed */
+    uint64_t read_ahead;          /* 64 MiB: of its requests that are read all the same, if it
+                                     writes them all before it reads an answer */
     uint64_t output_max;          /* 1 GiB unread: closed */
     uint64_t output_max_pubsub;   /* 32 MiB unread while it listens to channels: closed */
     uint32_t output_stall_ms;     /* 60 s with unread output and no byte taken: closed */

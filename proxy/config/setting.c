@@ -53,6 +53,8 @@ static const struct setting main_rows[] = {
        "unanswered request bytes of one client; the rest waits unparsed"),
     IN(client, "output_pause", output_pause, SIZE, 64 * KIB, TIB, 32 * MIB,
        "unread reply bytes at which a client's requests are no longer parsed"),
+    IN(client, "read_ahead", read_ahead, SIZE, 0, GIB, 64 * MIB,
+       "request bytes kept of a client that writes on at output_pause before it reads"),
     IN(client, "output_max", output_max, SIZE, 64 * KIB, TIB, GIB,
        "unread reply bytes at which a client is closed"),
     IN(client, "output_max_pubsub", output_max_pubsub, SIZE, 64 * KIB, TIB, 32 * MIB,

@@ -396,6 +396,7 @@ void client_tick(struct client *c, uint64_t now_ms)
     } else {
         c->stalled_s = 0;
     }
+    client_input_read_ahead(c, c->stalled_s > 0);
     if (c->queued > 0 || c->stream.out.bytes > 0)
         c->active_s = now_s;
     if (c->env->idle_timeout_ms != 0 && c->queued == 0 && !subscriber_is(c) && !c->monitors &&

@@ -88,6 +88,7 @@ struct client {
     bool subscribed : 1;    /* RESP2, and it listens to channels: few commands are allowed */
     bool monitors : 1;      /* MONITOR: it gets the servers' lines, and may not use keys */
     bool anonymous : 1;     /* it has to AUTH, or the servers must be asked whether it has to */
+    bool reads_ahead : 1;   /* held or not, it is read from, up to client.read_ahead */
     uint8_t reply_mode : 2; /* enum reply_mode */
     uint16_t last_command;  /* its row's number */
     uint16_t wrote;      /* node.mark of masters that took a write since the last WAIT or WAITAOF */

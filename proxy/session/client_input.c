@@ -94,35 +94,39 @@ static void keep_rest(struct client *c, const char *p, size_t len, bool unfinish
     c->partial = q;
 }
 
+static uint32_t unparsed(const struct partial *p)
+{
+    return p->block->len - p->start;
+}
+
+/* What is left moves to a block of its own. */
+static void move_rest(struct client *c, struct partial *p)
+{
+    uint32_t left = unparsed(p);
+    struct block *fresh = block_new(MAX(left + READ_MIN, wanted_room(c, p->parser, left)));
+
+    memcpy(fresh->data, p->block->data + p->start, left);
+    fresh->len = left;
+    block_unref(&p->block);
+    p->block = fresh;
+    p->start = 0;
+}
+
 /* Handles the bytes of a partial block; frees it when nothing is left. */
 static void parse_partial(struct client *c)
 {
     struct partial *p = c->partial;
     struct block *b = p->block;
-    uint32_t left;
     size_t used;
 
     used = parse_requests(c, p->parser, b->data + p->start, b->len - p->start, b, &p->unfinished);
     if (c->partial != p)
         return; /* the client is closing: dropped meanwhile */
     p->start += (uint32_t)used;
-    left = b->len - p->start;
-    if (left == 0) {
+    if (unparsed(p) == 0)
         client_input_drop(c);
-        return;
-    }
-    if (p->start == 0)
-        return;
-    /* Requests that refer to the block keep it as it is; what is left moves to a new one. */
-    if (b->refs > 1 || p->unfinished) {
-        struct block *fresh = block_new(MAX(left + READ_MIN, wanted_room(c, p->parser, left)));
-
-        memcpy(fresh->data, b->data + p->start, left);
-        fresh->len = left;
-        block_unref(&p->block);
-        p->block = fresh;
-        p->start = 0;
-    }
+    else if (p->start > 0 && p->unfinished)
+        move_rest(c, p);
 }
 
 static void after_parse(struct client *c)
@@ -136,19 +140,31 @@ static void after_parse(struct client *c)
         loop_add_task(c->env->loop, &c->task);
 }
 
+static bool reads_in_hold(const struct client *c)
+{
+    if (blocking_is_on(c))
+        return !blocking_reads_no_more(c);
+    return c->reads_ahead &&
+           (c->partial == NULL || unparsed(c->partial) < c->env->config->client.read_ahead);
+}
+
 static struct span read_span(struct stream *s)
 {
     struct client *c = CONTAINER_OF(s, struct client, stream);
     struct partial *p = c->partial;
     size_t need, room;
 
-    if (UNLIKELY(c->hold != 0) && (!blocking_is_on(c) || blocking_reads_no_more(c)))
+    if (UNLIKELY(c->hold != 0) && !reads_in_hold(c))
         return (struct span){0};
     if (LIKELY(p == NULL))
         return (struct span){c->env->scratch, CLIENT_SCRATCH};
     if (list_linked(&c->task.link)) /* it has whole requests to parse first */
         return (struct span){0};
-    need = wanted_room(c, p->parser, p->block->len - p->start);
+    /* Requests that refer to the block keep it as it is. And who always sends ahead of what is
+     * parsed must not make it grow for ever. */
+    if (p->block->refs > 1 || (p->block->len == p->block->cap && p->start > unparsed(p)))
+        move_rest(c, p);
+    need = wanted_room(c, p->parser, unparsed(p));
     room = p->block->cap - p->block->len;
     if (p->start + need > p->block->cap)
         block_grow(&p->block, p->start + need);
@@ -181,6 +197,13 @@ static void on_data(struct stream *s, size_t n)
         after_parse(c);
     }
     resp_parser_reset(c->env->parser);
+}
+
+void client_input_read_ahead(struct client *c, bool stalled)
+{
+    c->reads_ahead = stalled && !c->closing && !c->ended && !c->anonymous;
+    if (c->reads_ahead && c->hold != 0)
+        stream_resume(&c->stream);
 }
 
 void client_input_continue(struct client *c)

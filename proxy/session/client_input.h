@@ -12,6 +12,11 @@ extern const struct stream_ops client_stream_ops;
 /* Parses what a hold or the fairness limit had left over, and reads again. */
 void client_input_continue(struct client *c);
 
+/* Once a second. stalled: c takes no output. It may be one that writes all its requests before it
+ * reads any answer, and then it takes none until it is rid of them: though it is held they are read
+ * and kept, up to client.read_ahead. */
+void client_input_read_ahead(struct client *c, bool stalled);
+
 /* Forgets bytes not yet parsed. */
 void client_input_drop(struct client *c);
 

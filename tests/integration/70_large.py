@@ -310,6 +310,29 @@ class SlowReaders(Case):
             self.assertEqual([], problem)
             self.expect(c, "PING", PONG)
 
+    def test_all_requests_written_before_reading(self):
+        """More answers than output_pause, and more requests than fit on the way: a client that reads
+        nothing before it has written everything would wait for ever, unless it is read from."""
+        config = "client:\n  output_pause: 1MiB\n  read_ahead: %s\n  output_stall: 1m\n"
+        request = encode("GET", "unread") + encode("SET", "{unread}k", "x" * 900)
+        count, value = 20000, b"v" * 3000  # 20 MB of requests, 60 MB of answers
+        with Proxy(setup.cluster.seeds(), workers=1, config=config % "64MiB").wait_start() as p:
+            with p.conn(timeout=grace(60)) as c, p.conn() as other:
+                self.assertEqual(OK, c.cmd("SET", "unread", value))
+                c.send(request * count)
+                self.assertEqual(PONG, other.cmd("PING"))
+                want = (b"$3000\r\n" + value + b"\r\n+OK\r\n") * 100
+                for i in range(count // 100):
+                    self.assertTrue(c.read_exact(len(want)) == want, "replies from %d" % (200 * i))
+                self.expect(c, "PING", PONG)
+        with Proxy(setup.cluster.seeds(), workers=1, config=config % "2MiB").wait_start() as p:
+            with p.conn(timeout=grace(4)) as c:
+                before = p.rss_mib()
+                with self.assertRaises(TimeoutError, msg="20 MB were taken"):
+                    c.send(request * count)
+                if not SANITIZER:
+                    self.assertLess(p.rss_mib() - before, 16)
+
 
 class Memory(Case):
     def setUp(self):
