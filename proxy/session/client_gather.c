@@ -7,14 +7,23 @@ void client_gather(struct client *c, const struct command *cmd,
                    void (*finish)(struct gather *g, struct session_env *env), void *data)
 {
     struct request *req = request_new(c->env, c, cmd);
-    struct gather *g = xmalloc(sizeof(*g));
 
     CHECK(c->head == NULL);
-    *g = (struct gather){.collect = collect, .finish = finish, .data = data, .client = c->id};
-    req->state = REQUEST_PENDING;
     req->epoch = c->up->epoch;
     client_enqueue(c, req);
     client_hold(c, HOLD_BARRIER);
+    client_gather_on(c, req, collect, finish, data);
+}
+
+void client_gather_on(struct client *c, struct request *req,
+                      void (*collect)(struct gather *g, struct session_env *env),
+                      void (*finish)(struct gather *g, struct session_env *env), void *data)
+{
+    struct gather *g = xmalloc(sizeof(*g));
+
+    CHECK(c->head == req && req->next == NULL);
+    *g = (struct gather){.collect = collect, .finish = finish, .data = data, .client = c->id};
+    req->state = REQUEST_PENDING;
     c->env->hooks->gather(c->env, g);
 }
 

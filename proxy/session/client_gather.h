@@ -13,6 +13,11 @@ void client_gather(struct client *c, const struct command *cmd,
                    void (*collect)(struct gather *g, struct session_env *env),
                    void (*finish)(struct gather *g, struct session_env *env), void *data);
 
+/* The same for a request that is the only one in c's queue already, and that holds nothing else. */
+void client_gather_on(struct client *c, struct request *req,
+                      void (*collect)(struct gather *g, struct session_env *env),
+                      void (*finish)(struct gather *g, struct session_env *env), void *data);
+
 /* In finish: the asking client; NULL when it has left. */
 struct client *client_gather_asker(const struct gather *g, struct session_env *env);
 

@@ -1,9 +1,10 @@
 /*
  * config_set.h - CONFIG SET of what the proxy itself holds to.
  *
- * `timeout`, alone, is set here: the time after which idle clients are closed, for those of all
- * workers, until the process ends. Everything else that CONFIG GET tells of the proxy is refused,
- * for nothing would come of it at the servers.
+ * `timeout` is set here: the time after which idle clients are closed, for those of all workers,
+ * until the process ends. What is set with it goes to the servers first: when one of them refuses,
+ * `timeout` stays. Everything else that CONFIG GET tells of the proxy is refused, for nothing would
+ * come of it at the servers.
  * Layer: session. Thread: one worker.
  */
 #ifndef SESSION_CONFIG_SET_H

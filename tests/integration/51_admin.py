@@ -6,6 +6,7 @@ import unittest
 from harness.case import Case, Setup
 from harness.proxy import STANDIN, Proxy, grace
 from harness.resp import OK, PONG, Error, Map, encode
+from harness.servers import Server
 
 setup = Setup()
 admin = None  # a second proxy in front of the same cluster, with admin_commands: true
@@ -258,7 +259,7 @@ class Guarded(Case):
 
     def test_config_set_of_the_proxys_own(self):
         """What CONFIG GET tells of the proxy cannot be set: it would look set, and is not."""
-        names = ("bind", "PORT", "maxclients", "timeout", "tcp-keepalive", "proto-max-bulk-len")
+        names = ("bind", "PORT", "maxclients", "tcp-keepalive", "proto-max-bulk-len")
         before = each_master("CONFIG", "GET", *names)
         with admin.conn() as c:
             for name in names:
@@ -291,6 +292,53 @@ class Guarded(Case):
                 self.assertEqual(b"", conn.read_until_closed())
             self.expect(c, "CONFIG SET timeout 0", OK)
         self.assertEqual(before, each_master("CONFIG", "GET", "timeout"))
+
+    def timeout_with_others(self, proxy, masters):
+        names = ("timeout", "maxmemory", "maxmemory-samples")
+        shown = lambda conn: pairs(conn.cmd("CONFIG", "GET", *names))
+        theirs = lambda: [m.cmd("CONFIG", "GET", "timeout") for m in masters]
+        before = theirs()
+        with proxy.conn() as c, proxy.conn() as d, setup.oracle.conn() as o:
+            was = shown(c)
+            self.assertEqual(was, shown(o))
+            restore = ["CONFIG", "SET"] + [word for pair in was.items() for word in pair]
+            self.addCleanup(setup.oracle.cmd, *restore)
+            for line in [
+                    "CONFIG SET timeout 1000 maxmemory 100mb", "CONFIG SET maxmemory 90mb TIMEOUT 900",
+                    "CONFIG SET maxmemory 80mb timeout 800 maxmemory-samples 8",
+                    # Nothing is set by these.
+                    "CONFIG SET timeout 5 nosuch 1", "CONFIG SET nosuch 1 timeout 5",
+                    "CONFIG SET maxmemory-samples x timeout 5", "CONFIG SET timeout x maxmemory 1gb",
+                    "CONFIG SET maxmemory 1gb timeout -1", "CONFIG SET maxmemory 1gb timeout 99999999999",
+                    "CONFIG SET timeout 5 timeout 6", "CONFIG SET timeout 5 maxmemory 1gb Timeout 6",
+                    "CONFIG SET maxmemory 1gb maxmemory 2gb timeout 5", "CONFIG SET timeout 5 maxmemory",
+                    "CONFIG SET maxmemory 1gb timeout"]:
+                self.matches_oracle(c, o, line)
+                for conn in (c, d):
+                    self.assertEqual(shown(o), shown(conn), line)
+            c.send(b"".join(encode(*line.split()) for line in (
+                "SET t 1", "CONFIG SET timeout 70 maxmemory-samples 7", "GET t", "CONFIG GET timeout")))
+            self.assertEqual([OK, OK, b"1", [b"timeout", b"70"]], [c.read() for _ in range(4)])
+            for m in masters:
+                self.assertEqual([b"maxmemory-samples", b"7"],
+                                 m.cmd("CONFIG", "GET", "maxmemory-samples"))
+            self.expect_error(c, "CONFIG SET timeout 5 maxmemory-samples 9 port 1",
+                              "ERR KEYWAY CONFIG SET failed (possibly related to argument 'port') - "
+                              "it is the proxy's own, set in its configuration")
+            self.expect(d, "CONFIG GET timeout", [b"timeout", b"70"])
+            self.expect(c, restore, OK)
+            self.assertEqual(was, shown(d))
+        self.assertEqual(before, theirs())
+
+    def test_config_set_timeout_with_others(self):
+        """The servers get the others; where they refuse, the timeout stays as well."""
+        self.timeout_with_others(admin, setup.cluster.masters())
+
+    def test_config_set_timeout_with_others_of_one(self):
+        server = Server().start()
+        self.addCleanup(server.stop)
+        with Proxy([], ["--server", server.addr], config="admin_commands: true\n").start() as one:
+            self.timeout_with_others(one, [server])
 
     def test_acl(self):
         with admin.conn() as c, setup.oracle.conn() as o:
