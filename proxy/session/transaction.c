@@ -279,6 +279,14 @@ static bool takes(struct client *c, const struct command *cmd, const struct resp
     return true;
 }
 
+/* Since 8.0 Valkey says so of MULTI and WATCH too; for Redis they are errors that EXEC ignores. */
+static bool is_not_allowed(const struct client *c, const struct command *cmd)
+{
+    if (cmd->local == LOCAL_MULTI || cmd->local == LOCAL_WATCH)
+        return upstream_is_valkey_from(c->up, "8.0.0");
+    return (cmd->flags & CMD_NO_MULTI) != 0;
+}
+
 bool transaction_takes(struct client *c, const struct command *cmd, const struct resp_request *r,
                        enum dispatch_result *result)
 {
@@ -310,12 +318,12 @@ bool transaction_takes(struct client *c, const struct command *cmd, const struct
         transaction_end(c);
         watch_release(c);
         *result = reply_text(c, cmd, "OK");
+    } else if (is_not_allowed(c, cmd)) {
+        *result = refuse(c, cmd, "ERR Command not allowed inside a transaction");
     } else if (cmd->local == LOCAL_MULTI) {
         *result = reply_error(c, cmd, "ERR MULTI calls can not be nested");
     } else if (cmd->local == LOCAL_WATCH) {
         *result = reply_error(c, cmd, "ERR WATCH inside MULTI is not allowed");
-    } else if ((cmd->flags & CMD_NO_MULTI) != 0) {
-        *result = refuse(c, cmd, "ERR Command not allowed inside a transaction");
     } else if (dispatch_is_guarded(c, cmd)) {
         *result = refuse(c, cmd, error_text(ERROR_GUARDED));
     } else {

@@ -396,3 +396,10 @@ bool upstream_is_from(const struct upstream *u, const char *version)
 {
     return version_number(upstream_version(u)) >= version_number(version);
 }
+
+bool upstream_is_valkey_from(const struct upstream *u, const char *version)
+{
+    const char *lowest = upstream_valkey(u);
+
+    return lowest != NULL && version_number(lowest) >= version_number(version);
+}

@@ -84,6 +84,8 @@ const char *upstream_version(const struct upstream *u);
 const char *upstream_valkey(const struct upstream *u);
 /* True when all of them are that version or a later one ("7.2.0"; Valkey says 7.2.4). */
 bool upstream_is_from(const struct upstream *u, const char *version);
+/* True when all of them are that version of Valkey or a later one ("8.0.0"). */
+bool upstream_is_valkey_from(const struct upstream *u, const char *version);
 
 /* Timeouts of its connections; closes nodes that are no longer named. */
 void upstream_tick(struct upstream *u, uint64_t now_ms);

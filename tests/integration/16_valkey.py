@@ -144,6 +144,23 @@ class Behind(Case):
             self.matches_oracle(p, o, "SCRIPT SHOW %s" % digest)
             self.matches_oracle(p, o, "SCRIPT SHOW %s" % ("f" * 40))
 
+    def test_not_inside_multi(self):
+        """Where Redis goes on with the transaction, Valkey ends it."""
+        dialogues = [
+            ["MULTI", "MULTI", "SET {k}a 1", "EXEC", "GET {k}a"],
+            ["MULTI", "SET {k}a 2", "WATCH {k}a", "EXEC", "GET {k}a"],
+            ["WATCH {k}a", "MULTI", "WATCH {k}b", "SET {k}a 3", "EXEC", "MULTI", "GET {k}a", "EXEC"],
+            ["MULTI", "MULTI", "DISCARD", "EXEC"], ["MULTI", "MULTI x", "EXEC"],
+            ["MULTI", "WATCH", "EXEC"], ["MULTI", "WATCH {k}a", "MULTI", "RESET", "EXEC"],
+            ["MULTI", "SAVE", "EXEC"]]
+        with Proxy([], ["--server", setup.oracle.addr], workers=1).start().wait_routes() as one:
+            for proxy in (setup.proxy, one):
+                for lines in dialogues:
+                    self.setUp()
+                    with proxy.conn() as p, setup.oracle.conn() as o:
+                        for line in lines:
+                            self.matches_oracle(p, o, line)
+
     def test_learnt_commands(self):
         with setup.proxy.conn() as c:
             for slot in (1, SLOTS // 2, SLOTS - 2):
