@@ -314,12 +314,11 @@ static inline enum dispatch_result dispatch(struct client *c, const struct resp_
     if (UNLIKELY(cmd->route == ROUTE_CONTAINER))
         return dispatch_unknown_subcommand(c, cmd, r);
     if (UNLIKELY(!command_arity_ok(cmd, r->argc)) && !learnt_arity_ok(c->up->learnt, cmd, r->argc))
-        return local_is_offered(c, cmd->local) || cmd->local != LOCAL_WAITAOF
-                   ? dispatch_wrong_arity(c, cmd)
-                   : dispatch_unknown_command(c, r);
+        return dispatch_is_unknown(c, cmd) ? dispatch_unknown(c, cmd, r)
+                                           : dispatch_wrong_arity(c, cmd);
     if (UNLIKELY(c->anonymous) && identity_stops(c, cmd, &taken))
         return taken;
-    if (UNLIKELY(c->subscribed) && pubsub_refuses(c, cmd))
+    if (UNLIKELY(c->subscribed) && pubsub_refuses(c, cmd, r))
         return DISPATCH_DONE;
     if (UNLIKELY(c->monitors) && monitor_refuses(c, cmd))
         return DISPATCH_DONE;

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 
 #include "resp/write.h"
+#include "session/local.h"
 #include "session/reply_mode.h"
 #include "session/watch.h"
 
@@ -62,7 +63,7 @@ enum dispatch_result dispatch_unknown_subcommand(struct client *c, const struct 
     char upper[32];
     size_t n = 0;
 
-    for (; cmd->name[n] != '\0' && n < sizeof(upper) - 1; n++)
+    for (; cmd->name[n] != '\0' && cmd->name[n] != '|' && n < sizeof(upper) - 1; n++)
         upper[n] =
             (char)(cmd->name[n] >= 'a' && cmd->name[n] <= 'z' ? cmd->name[n] - 32 : cmd->name[n]);
     upper[n] = '\0';
@@ -71,6 +72,18 @@ enum dispatch_result dispatch_unknown_subcommand(struct client *c, const struct 
                                    cmd->name);
     return dispatch_error_text(c, cmd, "ERR unknown subcommand '%.*s'. Try %s HELP.",
                                (int)MIN(resp_arg_len(r, 1), 128u), resp_arg_ptr(r, 1), upper);
+}
+
+bool dispatch_is_unknown(const struct client *c, const struct command *cmd)
+{
+    return cmd->local != LOCAL_CLIENT_NOT_OFFERED && !local_is_offered(c, cmd->local);
+}
+
+enum dispatch_result dispatch_unknown(struct client *c, const struct command *cmd,
+                                      const struct resp_request *r)
+{
+    return strchr(cmd->name, '|') != NULL ? dispatch_unknown_subcommand(c, cmd, r)
+                                          : dispatch_unknown_command(c, r);
 }
 
 enum dispatch_result dispatch_wrong_arity(struct client *c, const struct command *cmd)

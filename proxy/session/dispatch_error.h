@@ -22,7 +22,13 @@ enum dispatch_result dispatch_wrong_arity(struct client *c, const struct command
 /* No command of this name is known. */
 enum dispatch_result dispatch_unknown_command(struct client *c, const struct resp_request *r);
 
-/* cmd is a container, and its subcommand is missing or unknown. */
+/* True for what the table knows and the servers at hand do not. */
+bool dispatch_is_unknown(const struct client *c, const struct command *cmd);
+/* Says of such a command what they would. */
+enum dispatch_result dispatch_unknown(struct client *c, const struct command *cmd,
+                                      const struct resp_request *r);
+
+/* cmd is a container, or one of its rows, and its subcommand is missing or unknown. */
 enum dispatch_result dispatch_unknown_subcommand(struct client *c, const struct command *cmd,
                                                  const struct resp_request *r);
 

@@ -38,11 +38,15 @@ bool pubsub_must_wait(struct client *c, const struct command *cmd, const struct 
     return c->head != NULL && c->head->epoch != c->up->epoch && dispatch_barrier(c);
 }
 
-bool pubsub_refuses(struct client *c, const struct command *cmd)
+bool pubsub_refuses(struct client *c, const struct command *cmd, const struct resp_request *r)
 {
     if (is_subscription(cmd->local) || cmd->local == LOCAL_PING || cmd->local == LOCAL_QUIT ||
         cmd->local == LOCAL_RESET)
         return false;
+    if (dispatch_is_unknown(c, cmd)) {
+        dispatch_unknown(c, cmd, r);
+        return true;
+    }
     dispatch_error_text(
         c, cmd,
         "%s Can't execute '%s': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are "

@@ -12,7 +12,8 @@ MUST_CHECK bool pubsub_must_wait(struct client *c, const struct command *cmd,
                                  const struct resp_request *r);
 
 /* A RESP2 client that listens may say little else. True: cmd was answered with Redis's error. */
-MUST_CHECK bool pubsub_refuses(struct client *c, const struct command *cmd);
+MUST_CHECK bool pubsub_refuses(struct client *c, const struct command *cmd,
+                               const struct resp_request *r);
 
 /* PING's answer while c->subscribed. */
 void pubsub_write_pong(const struct resp_request *r, struct chain *out);

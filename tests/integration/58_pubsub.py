@@ -80,6 +80,8 @@ class Dialogue(PubSubCase):
         ["SUBSCRIBE a", "GET k", "SET k v", "MGET a b", "CLIENT ID", "CLIENT SETNAME n", "ECHO x",
          "SELECT 0", "HELLO", "HELLO 3", "PUBLISH a b", "PUBSUB CHANNELS", "NOSUCHCOMMAND x",
          "GET", "COMMAND COUNT", "AUTH x", "INFO", "PING"],
+        ["SUBSCRIBE a", "WAITAOF 0 0 0", "WAITAOF", "CLIENT NO-TOUCH on", "CLIENT NO-TOUCH",
+         "CLIENT NOSUCH", "CLIENT CAPA x", "CLIENT CAPA"],
         ["SUBSCRIBE a", "RESET", "GET k", "UNSUBSCRIBE", "PSUBSCRIBE p", "SSUBSCRIBE s", "RESET",
          "PING"],
         [["SUBSCRIBE", b"\x00\r\n", b""], ["PSUBSCRIBE", b"*\x00", b"[a", b"\\"],
