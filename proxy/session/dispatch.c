@@ -213,8 +213,11 @@ static inline enum dispatch_result send_keys(struct client *c, const struct comm
 static enum dispatch_result dispatch_script(struct client *c, const struct command *cmd,
                                             const struct resp_request *r, struct block *block)
 {
-    enum dispatch_result d = send_keys(c, cmd, r, block);
+    enum dispatch_result d;
 
+    if (pubsub_is_settling(c))
+        return DISPATCH_WAIT;
+    d = send_keys(c, cmd, r, block);
     if (d == DISPATCH_DONE)
         scripts_see(c, cmd, r);
     return d;

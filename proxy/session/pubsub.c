@@ -22,12 +22,17 @@ static uint32_t ops_under_way(const struct client *c)
     return c->extra != NULL && c->extra->subscriber != NULL ? c->extra->subscriber->op_count : 0;
 }
 
+bool pubsub_is_settling(struct client *c)
+{
+    return UNLIKELY(ops_under_way(c) > 0) && dispatch_barrier(c);
+}
+
 bool pubsub_must_wait(struct client *c, const struct command *cmd, const struct resp_request *r)
 {
     if (is_subscription(cmd->local))
         return c->queued != ops_under_way(c) && dispatch_barrier(c);
-    if (ops_under_way(c) > 0)
-        return dispatch_barrier(c); /* it is to be heard by the client's own SUBSCRIBE */
+    if (pubsub_is_settling(c))
+        return true;
     if (cmd->local == LOCAL_PUBLISH) {
         if (r->len > c->env->config->backend.large_request)
             return dispatch_barrier(c);

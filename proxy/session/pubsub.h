@@ -11,6 +11,10 @@
 MUST_CHECK bool pubsub_must_wait(struct client *c, const struct command *cmd,
                                  const struct resp_request *r);
 
+/* The same for what may publish inside: EXEC, a script. It is to be heard by the client's own
+ * SUBSCRIBE before it, which is not confirmed yet. */
+MUST_CHECK bool pubsub_is_settling(struct client *c);
+
 /* A RESP2 client that listens may say little else. True: cmd was answered with Redis's error. */
 MUST_CHECK bool pubsub_refuses(struct client *c, const struct command *cmd,
                                const struct resp_request *r);

@@ -9,6 +9,7 @@
 #include "session/forward.h"
 #include "session/identity.h"
 #include "session/monitor.h"
+#include "session/pubsub.h"
 #include "session/scripts.h"
 #include "session/transaction_block.h"
 #include "session/watch.h"
@@ -231,6 +232,8 @@ static enum dispatch_result on_exec(struct client *c, const struct command *cmd)
 
     if (t->failed)
         return abort_with(c, cmd, ERROR_EXECABORT);
+    if (pubsub_is_settling(c))
+        return DISPATCH_WAIT;
     return t->sent_count == 0 && !watch_is_on(c) ? execute_own(c) : execute(c, cmd);
 }
 

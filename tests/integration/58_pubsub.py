@@ -379,6 +379,30 @@ class Counts(PubSubCase):
             self.assertEqual([1, [name, 1], [b"unsubscribe", name, 0], 0, [name, 0]], got[1:])
             c.close()
 
+    def test_behind_an_own_subscribe_from_inside(self):
+        """The same for what is published inside a transaction or a script."""
+        ways = [("SUBSCRIBE", ["MULTI", "PUBLISH {n} m", "EXEC"]),
+                ("PSUBSCRIBE", ["MULTI", "PING", "PUBLISH {n} m", "EXEC"]),
+                ("SSUBSCRIBE", ["MULTI", "SPUBLISH {n} m", "EXEC"]),
+                ("SUBSCRIBE", ["WATCH {n}", "MULTI", "PUBLISH {n} m", "EXEC"]),
+                ("SUBSCRIBE", ["EVAL return(redis.call('PUBLISH','{n}','m')) 0"]),
+                ("PSUBSCRIBE", ["EVAL return(redis.call('PUBLISH','{n}','m')) 1 {n}"])]
+        for verb, lines in ways:
+            for i in range(scaled(12)):
+                c, name = self.conn(protocol=3), "inside%d" % i
+                c.send(encode(verb, name) + b"".join(
+                    encode(*line.replace("{n}", name).split()) for line in lines) +
+                    encode("PING", "the end"))
+                message, raw = b"%s\r\n$1\r\nm\r\n" % name.encode(), b""
+                c.sock.settimeout(grace(5))
+                try:
+                    while message not in raw or b"the end" not in raw:
+                        raw += c.read_raw()
+                except socket.timeout:
+                    pass
+                self.assertEqual(1, raw.count(message), [verb, lines, raw])
+                c.close()
+
     def test_never_too_many(self):
         """Somebody who is coming counts once, from some moment on: not as a client here and as the
         proxy's subscription there."""
