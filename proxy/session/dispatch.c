@@ -96,6 +96,8 @@ static enum dispatch_result send_multi(struct client *c, const struct command *c
 {
     enum dispatch_result d;
 
+    if (single_copies_away(c->up, cmd, r))
+        return dispatch_error(c, cmd, ERROR_COPY_CLUSTER);
     if (LIKELY(!upstream_is_unstable(c->up, slot)))
         return send_to_slot(c, cmd, r, block, slot);
     if (dispatch_barrier(c))

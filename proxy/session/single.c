@@ -30,3 +30,24 @@ bool single_forwards(const struct upstream *u, const struct command *cmd)
     }
     return false;
 }
+
+static bool is_copy_away(const struct command *cmd, const struct resp_request *r)
+{
+    int64_t db = 0;
+
+    if (strcmp(cmd->name, "copy") != 0)
+        return false;
+    for (uint32_t i = 3; i < r->argc; i++) {
+        if (resp_arg_is(r, i, "replace"))
+            continue;
+        if (!resp_arg_is(r, i, "db") || ++i == r->argc || !resp_arg_int(r, i, &db) || db < 0)
+            return false;
+    }
+    return db != 0; /* the last one counts */
+}
+
+bool single_copies_away(const struct upstream *u, const struct command *cmd,
+                        const struct resp_request *r)
+{
+    return UNLIKELY(u->config->kind == UPSTREAM_SENTINEL) && !u->single && is_copy_away(cmd, r);
+}

@@ -12,4 +12,10 @@
  * server of it refuses in words of its own. */
 bool single_forwards(const struct upstream *u, const struct command *cmd);
 
+/* True for a COPY to another database of one of several masters under Sentinel, from where no
+ * client could get it back. (A cluster's servers refuse it themselves.) Arguments that are wrong
+ * are left to the server. */
+bool single_copies_away(const struct upstream *u, const struct command *cmd,
+                        const struct resp_request *r);
+
 #endif

@@ -167,7 +167,7 @@ enum transaction_fate transaction_fate(const struct client *c, const struct comm
     case ROUTE_BLOCKING: /* there it does not wait */
         return learnt_leaves_traces(cmd) ? TX_IMPOSSIBLE : TX_SENT;
     default:
-        return TX_SENT;
+        return single_copies_away(c->up, cmd, r) ? TX_IMPOSSIBLE : TX_SENT;
     }
 }
 

@@ -339,6 +339,23 @@ class Shards(Case):
                 with Proxy([], config=text % (w.seeds(), distribution)).wait_start() as p:
                     self.one_distribution(w, p, distribution, fails)
 
+    def copies(self, c):
+        """To another database as a cluster's servers have it: nobody could SELECT it."""
+        for line in ("COPY {t}a {t}c DB 1", "COPY {t}a {t}c REPLACE DB 1", "copy {t}a {t}c db 15 replace",
+                     "COPY {t}a {t}a DB 1", "COPY {t}nosuch {t}c DB 0 DB 1"):
+            self.expect_error(c, line, "ERR Copying to another database is not allowed in cluster mode")
+        self.expect(c, "EXISTS {t}c", 0)
+        self.expect(c, "COPY {t}a {t}c", 1)
+        self.expect(c, "COPY {t}a {t}c DB 0", 0)
+        self.expect(c, "COPY {t}a {t}c DB 1 DB 0 REPLACE", 1)
+        self.expect_error(c, "COPY {t}a {t}c DB x", "ERR value is not an integer or out of range")
+        self.expect_error(c, "COPY {t}a {t}c DB 1 NOSUCH", "ERR syntax error")
+        self.expect_error(c, "COPY {t}a {t}c DB", "ERR syntax error")
+        self.expect(c, "MULTI", OK)
+        self.expect(c, "COPY {t}a {t}c DB 0 REPLACE", Simple(b"QUEUED"))
+        self.expect_error(c, "COPY {t}a {t}c DB 1", "ERR KEYWAY COPY is not possible inside MULTI")
+        self.expect_error(c, "EXEC", "EXECABORT...")
+
     def one_distribution(self, w, p, distribution, fails):
         for name in w.names:
             w.master(name).ok("FLUSHALL")
@@ -353,6 +370,8 @@ class Shards(Case):
             self.expect_error(c, "RENAME key:1 key:2", "CROSSSLOT...")
             self.expect(c, "MSETNX {t}a 1 {t}b 2", 1)
             self.expect_error(c, "SELECT 1", "ERR SELECT is not allowed in cluster mode")
+            self.copies(c)
+            self.assertEqual([], [n for n in w.names if "db1" in w.master(n).info("keyspace")])
             if distribution == "ranges":
                 for k in keys[:50]:
                     owner = w.names[min(2, key_slot(k) * 3 // 16384)]
