@@ -169,5 +169,6 @@ bool scripts_find(struct scripts *s, uint64_t client, const char *sha, size_t n,
         touch(s, e);
     out->body = e->body;
     out->len = e->len;
+    out->taken = e->by == SCRIPT_TAKEN;
     return true;
 }

@@ -21,6 +21,7 @@ struct scripts;
 struct script {
     const char *body;
     uint32_t len;
+    bool taken; /* false: known to this client alone, by an EVAL of its own */
 };
 
 struct scripts *scripts_new(uint64_t max_bytes);
@@ -65,7 +66,8 @@ void scripts_flush(struct client *c, const struct command *cmd);
  * the body. */
 scatter_finish_fn *scripts_finish(const struct command *cmd);
 
-/* r got NOSCRIPT: true when it is an EVALSHA whose body is there. */
+/* r got NOSCRIPT: true when it is an EVALSHA whose body is there, and not brought by what its
+ * client has sent behind it: run late, it would be out of its turn. */
 MUST_CHECK bool scripts_can_repair(struct session_env *env, const struct request *r);
 
 /* Makes an EVAL of r, for which scripts_can_repair holds. */

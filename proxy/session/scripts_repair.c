@@ -157,6 +157,32 @@ static uint64_t client_of(const struct request *r)
     return r->client != NULL ? r->client->id : SCRIPT_TAKEN;
 }
 
+/* p is an EVAL under way with this body. */
+static bool brings(struct session_env *env, const struct request *p, const struct script *body)
+{
+    struct resp_request req;
+
+    if (!p->is_news || !is_eval(p->cmd) ||
+        (p->state != REQUEST_SENT && p->state != REQUEST_REFUSED))
+        return false;
+    request_parse(env, p, &req);
+    return resp_arg_len(&req, 1) == body->len &&
+           memcmp(resp_arg_ptr(&req, 1), body->body, body->len) == 0;
+}
+
+static bool is_brought_later(struct session_env *env, const struct request *r,
+                             const struct script *body)
+{
+    bool behind = false;
+
+    for (const struct request *p = r->client->head; p != NULL; p = p->next) {
+        behind |= p == r;
+        if (brings(env, p, body))
+            return behind;
+    }
+    return false;
+}
+
 bool scripts_can_repair(struct session_env *env, const struct request *r)
 {
     struct resp_request req;
@@ -167,7 +193,8 @@ bool scripts_can_repair(struct session_env *env, const struct request *r)
     request_parse(env, r, &req);
     return scripts_find(env->scripts, client_of(r), resp_arg_ptr(&req, 1), resp_arg_len(&req, 1),
                         &body) &&
-           (uint64_t)r->be.len + body.len <= env->config->client.max_request;
+           (uint64_t)r->be.len + body.len <= env->config->client.max_request &&
+           (body.taken || r->client == NULL || !is_brought_later(env, r, &body));
 }
 
 static void put(struct block *b, const void *p, size_t n)

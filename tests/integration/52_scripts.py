@@ -5,7 +5,7 @@ import unittest
 from harness.case import Case, Setup
 from harness.proxy import SANITIZER, STANDIN, Proxy
 from harness.resp import OK, Error, encode
-from harness.servers import tag_of_slot
+from harness.servers import Server, tag_of_slot
 
 setup = Setup()
 NOSCRIPT = "NOSCRIPT No matching script. Please use EVAL."
@@ -225,6 +225,21 @@ class NotTaken(Case):
             for brings in (["EVAL", self.GOOD, "1", "b"], ["SCRIPT", "LOAD", self.GOOD]):
                 got = c.pipeline([brings, ["SCRIPT", "FLUSH"]] + evals)
                 self.assertEqual([OK] + [Error(NOSCRIPT.encode())] * 4, got[1:])
+
+    def test_brought_behind_it(self):
+        """An EVALSHA before the EVAL that brings its body is not put off until it is there."""
+        incr = "return redis.call('INCR', KEYS[1])"
+        oracle = Server().start()
+        self.addCleanup(oracle.stop)
+        with setup.proxy.conn() as c, oracle.conn() as o:
+            for i in range(20):
+                body = incr + " --%d" % i
+                for conn in (c, o):
+                    conn.cmd("DEL", "{x}a", "{x}b", "{x}c")
+                lines = [["EVALSHA", sha(body), "1", "{x}a"], ["EVALSHA", sha(body), "1", "{x}c"],
+                         ["EVAL", incr, "1", "{x}a"], ["EVAL", body, "1", "{x}b"],
+                         ["EVALSHA", sha(body), "1", "{x}a"], ["EVAL", body, "1", "{x}a"]]
+                self.assertEqual(o.pipeline(lines), c.pipeline(lines))
 
     def test_a_long_answer(self):
         body = "return string.rep('x', 3000000)"
