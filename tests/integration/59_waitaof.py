@@ -182,6 +182,22 @@ class Fsynced(Case):
         self.assertIn(b"\r\nblocked_clients:0\r\n", other.cmd("INFO", "clients"))
         self.expect(c, ["GET", self.keys[0]], b"1")
 
+    def test_where_no_write_is_taken(self):
+        """What the proxy asks with is a write: its refusal is the answer, until writes are taken."""
+        master, c = self.masters[0], self.conn()
+        for option, bad, good, error in (
+                ("maxmemory", "1", "0", "OOM command not allowed when used memory > 'maxmemory'."),
+                ("min-replicas-to-write", "9", "0", "NOREPLICAS Not enough good replicas to write.")):
+            with master.conn() as direct:
+                for conn in (c, direct):
+                    self.expect(conn, ["SET", self.keys[0], option], OK)
+                self.addCleanup(master.cmd, "CONFIG", "SET", option, good)
+                master.ok("CONFIG", "SET", option, bad)
+                self.expect_error(c, "WAITAOF 1 1 10000", error)
+                self.expect(direct, "WAITAOF 1 1 10000", [1, 1])
+                master.ok("CONFIG", "SET", option, good)
+                self.expect(c, "WAITAOF 1 1 10000", [1, 1])
+
     def test_a_refused_one_leaves_no_write_out(self):
         """Not even of masters that it had not come to when another had no connection left."""
         config = "backend:\n  max_leased: 1\n"
