@@ -131,6 +131,38 @@ struct span beconn_read_span(struct stream *s)
     return (struct span){c->rest->data + c->rest->len, c->rest->cap - c->rest->len};
 }
 
+/* Reads on in pieces: what of b is not framed yet begins the next. */
+static void next_piece(struct beconn *c, const struct block *b, uint32_t used)
+{
+    /* What is left may be the begin of a line of any length. */
+    c->rest = block_new(b->len - used + PIECE_BYTES);
+    c->rest->len = b->len - used;
+    memcpy(c->rest->data, b->data + used, c->rest->len);
+    c->framed = 0;
+}
+
+/* A reply that is read whole is not complete yet: it may have become too large for that. */
+static void check_size(struct beconn *c)
+{
+    struct block *b = c->rest;
+
+    if (c->framed + resp_framer_need(&c->framer) > c->env->large_reply && !must_be_whole(c)) {
+        c->rest = NULL;
+        keep_rest(c, b->data, b->len, c->framed);
+        block_unref(&b);
+    } else if (b->len > c->env->max_whole_reply) {
+        if (c->state != BECONN_READY || c->framer.type == '>' || c->head == NULL ||
+            c->head->replies != 1) {
+            beconn_close(c, "a reply that must be whole is larger than client.output_max");
+            return;
+        }
+        /* Its receiver gets the rest in pieces and drops it: others wait behind it. */
+        c->read_mode = READ_PIECES;
+        next_piece(c, b, c->framed);
+        block_unref(&b);
+    }
+}
+
 /* More bytes of a long reply that is delivered in one piece. */
 static void data_whole(struct beconn *c, size_t n)
 {
@@ -141,31 +173,13 @@ static void data_whole(struct beconn *c, size_t n)
 
     b->len += (uint32_t)n;
     st = resp_frame(&c->framer, b->data + c->framed, b->len - c->framed, &used);
-    c->framed += (uint32_t)used;
-    if (st == RESP_FRAME_MORE) {
-        if (c->framed + resp_framer_need(&c->framer) > c->env->large_reply && !must_be_whole(c)) {
-            c->rest = NULL;
-            keep_rest(c, b->data, b->len, c->framed);
-            block_unref(&b);
-        } else if (b->len > c->env->max_whole_reply) {
-            if (c->state != BECONN_READY || c->framer.type == '>' || c->head == NULL ||
-                c->head->replies != 1) {
-                beconn_close(c, "a reply that must be whole is larger than client.output_max");
-                return;
-            }
-            /* Its receiver gets the rest in pieces and drops it: others wait behind it. */
-            c->rest = NULL;
-            c->read_mode = READ_PIECES;
-            c->rest = block_new(b->len - c->framed + PIECE_BYTES);
-            c->rest->len = b->len - c->framed;
-            memcpy(c->rest->data, b->data + c->framed, c->rest->len);
-            c->framed = 0;
-            block_unref(&b);
-        }
-        return;
-    }
     if (st == RESP_FRAME_BAD) {
         beconn_close(c, "its reply is not RESP");
+        return;
+    }
+    c->framed += (uint32_t)used;
+    if (st == RESP_FRAME_MORE) {
+        check_size(c);
         return;
     }
     c->rest = NULL;
@@ -203,11 +217,7 @@ static void data_pieces(struct beconn *c, size_t n)
         if (c->state != BECONN_CLOSED)
             (void)consume(c, b->data + used, b->len - used, b);
     } else {
-        /* What is left may be the begin of a line of any length. */
-        c->rest = block_new(b->len - used + PIECE_BYTES);
-        c->rest->len = b->len - used;
-        memcpy(c->rest->data, b->data + used, c->rest->len);
-        c->framed = 0;
+        next_piece(c, b, used);
         c->env->ops->piece(c, r, b, begin, used, false);
     }
     block_unref(&b);

@@ -5,6 +5,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/random.h"
 
 #define NODE_MAGIC 0x0de0de00u
 /* A connection that has lasted so long was a good one. */
@@ -46,17 +47,6 @@ void node_free(struct node **p)
     free(n);
 }
 
-/* xorshift: quality does not matter, only that workers and processes differ. */
-static uint64_t next_random(uint64_t *state)
-{
-    uint64_t x = *state;
-
-    x ^= x << 13;
-    x ^= x >> 7;
-    x ^= x << 17;
-    return *state = x;
-}
-
 /* retry_min, doubled so many times, at most retry_max; half fixed, half random: proxies and workers
  * must not come back in step. */
 static uint64_t retry_delay(struct backend_env *env, uint32_t doublings)
@@ -66,7 +56,7 @@ static uint64_t retry_delay(struct backend_env *env, uint32_t doublings)
     for (uint32_t i = 0; i < doublings && delay < env->retry_max_ms; i++)
         delay *= 2;
     delay = MIN(delay, env->retry_max_ms);
-    return delay / 2 + next_random(&env->random) % (delay / 2 + 1);
+    return delay / 2 + random_next(&env->random) % (delay / 2 + 1);
 }
 
 void node_failed(struct node *n)

@@ -3,6 +3,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/random.h"
 
 /* A map is made of what has come in by then, if anything has. */
 #define PATIENCE_MS 50
@@ -17,10 +18,7 @@
 
 uint64_t discovery_jitter(struct discovery_cluster *c, uint64_t ms)
 {
-    c->random ^= c->random << 13;
-    c->random ^= c->random >> 7;
-    c->random ^= c->random << 17;
-    return ms - ms / 5 + c->random % (ms * 2 / 5 + 1);
+    return ms - ms / 5 + random_next(&c->random) % (ms * 2 / 5 + 1);
 }
 
 static void on_timer(struct ev_loop *ev, struct ev_timer *w, int revents)

@@ -74,7 +74,7 @@ struct discovery_cluster {
     struct node_query_env env;
     discovery_publish_fn *publish;
     void *arg;
-    uint64_t random;
+    uint64_t random; /* state of the jitter */
 
     struct list_node nodes;
     struct slotmap *map;               /* published last; NULL: none yet */

@@ -35,10 +35,10 @@ struct beconn *forward_connection(struct client *c, struct node *n, uint32_t len
 /* The same for a request that has its bytes. */
 struct beconn *forward_connection_of(struct client *c, const struct request *r, struct node *n);
 
-/* The reply of r, which is no refusal. */
+/* The reply of r, which is no refusal, for a client that is still there. */
 void forward_answered(struct client *c, struct request *r, const struct bereply *reply);
 
-/* r may or may not have run. */
+/* Answers that r may or may not have run. */
 void forward_unknown(struct client *c, struct request *r);
 
 /* The shared connection to a node for what is not worth waiting for: NULL during an outage, unless

@@ -54,8 +54,7 @@ static void node_answers(struct session_env *env, struct node *n)
     redirect_wake(env);
 }
 
-/* A reply that is no refusal, for a client that is still there. */
-static void answered(struct client *c, struct request *r, const struct bereply *reply)
+void forward_answered(struct client *c, struct request *r, const struct bereply *reply)
 {
     if (UNLIKELY(r->is_part)) {
         request_store(r, reply->data, reply->len, reply->block);
@@ -139,7 +138,7 @@ static void take_reply(struct beconn *conn, struct request *r, const struct bere
     else if (UNLIKELY(why != REFUSAL_NONE))
         redirect_hold(c, r, why);
     else
-        answered(c, r, reply);
+        forward_answered(c, r, reply);
     held_client_moved(c);
 }
 
@@ -157,7 +156,7 @@ static void on_reply(struct beconn *conn, struct bereq *be, const struct bereply
     }
 }
 
-static void answer_unknown(struct client *c, struct request *r)
+void forward_unknown(struct client *c, struct request *r)
 {
     struct bereply reply = {.type = '-'};
     char text[256];
@@ -165,7 +164,7 @@ static void answer_unknown(struct client *c, struct request *r)
     METRIC_ADD(&c->env->metrics, unknown, 1);
     reply.len = (size_t)snprintf(text, sizeof(text), "-%s\r\n", error_text(ERROR_UNKNOWN));
     reply.data = text;
-    answered(c, r, &reply);
+    forward_answered(c, r, &reply);
 }
 
 static void answer_too_large(struct client *c, struct request *r)
@@ -179,17 +178,7 @@ static void answer_too_large(struct client *c, struct request *r)
     if (r->is_pinned)
         watch_replied(c, r, &reply, REFUSAL_NONE);
     else
-        answered(c, r, &reply);
-}
-
-void forward_answered(struct client *c, struct request *r, const struct bereply *reply)
-{
-    answered(c, r, reply);
-}
-
-void forward_unknown(struct client *c, struct request *r)
-{
-    answer_unknown(c, r);
+        forward_answered(c, r, &reply);
 }
 
 /* It was not sent, and its connection is taken by a long reply: one for this server alone goes to
@@ -235,7 +224,7 @@ static void on_lost(struct beconn *conn, struct bereq *be, enum bereq_loss loss)
         redirect_hold(c, r, REFUSAL_NO_CONNECTION);
     else if (loss == BEREQ_UNKNOWN && request_is_write(r) &&
              !(r->is_tx && transaction_is_refused(r)))
-        answer_unknown(c, r);
+        forward_unknown(c, r);
     else
         redirect_hold(c, r, REFUSAL_LOST);
     held_client_moved(c);
