@@ -69,6 +69,8 @@ const char *transaction_spoils(const struct request *r, const struct bereply *re
 /* True when node n does not let its user have transactions: a block sent to it would run command by
  * command. */
 bool transaction_is_forbidden(struct client *c, struct node *n);
+/* True when that was said on conn, and so long ago that a new connection shall ask again. */
+bool transaction_refusal_is_old(const struct beconn *conn);
 
 /* True when an error came before EXEC's reply, which will therefore be one too: nothing ran. (Not
  * where the error was MULTI's: what follows runs command by command.) */

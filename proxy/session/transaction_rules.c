@@ -212,13 +212,18 @@ const char *transaction_join(struct client *c, struct transaction *t, const stru
 /* A server that refused MULTI is asked again when so long has passed: rights change. */
 #define FORBIDDEN_MS 10000
 
+bool transaction_refusal_is_old(const struct beconn *conn)
+{
+    return UNLIKELY(conn->multi_refused) && clock_ms() - conn->multi_ms >= FORBIDDEN_MS;
+}
+
 bool transaction_is_forbidden(struct client *c, struct node *n)
 {
     struct beconn *conn = node_shared_now(n, c->profile);
 
     if (LIKELY(conn == NULL || !conn->multi_refused))
         return false;
-    if (clock_ms() - conn->multi_ms < FORBIDDEN_MS)
+    if (!transaction_refusal_is_old(conn))
         return true;
     node_retire(conn);
     upstream_route_changed(c->up, n);

@@ -120,6 +120,19 @@ static bool is_stale(const struct client *c, const struct watch *w)
            (!w->asking && upstream_route(c->up, w->slot) != w->conn->node);
 }
 
+/* One that was refused MULTI a while ago would be refused it for as long as it is in use: only a
+ * new one tells. */
+static struct beconn *lease(struct client *c, struct node *n)
+{
+    struct beconn *conn = node_lease(n, c->profile);
+
+    while (conn != NULL && transaction_refusal_is_old(conn)) {
+        node_retire(conn);
+        conn = node_lease(n, c->profile);
+    }
+    return conn;
+}
+
 struct beconn *watch_lease(struct client *c, const struct request *r, struct node *n)
 {
     struct watch *w = c->extra->watch;
@@ -127,7 +140,7 @@ struct beconn *watch_lease(struct client *c, const struct request *r, struct nod
 
     if (w != NULL && (w->conn != NULL || w->confirmed))
         return w->conn;
-    conn = node_lease(n, c->profile);
+    conn = lease(c, n);
     if (conn == NULL)
         return NULL;
     if (w == NULL) {

@@ -233,6 +233,22 @@ class Rights(Case):
             proxy.stop()
             server.stop()
 
+    def test_what_is_given_while_connected(self):
+        """A refusal is believed for ten seconds, though its connection is in use all the time."""
+        server, proxy = one_server(rights="+@all -multi")
+        try:
+            proxy.wait_routes()
+            with proxy.conn() as c:
+                def runs():
+                    self.expect(c, "WATCH {r}a", OK)
+                    return not isinstance(c.pipeline(self.BLOCK)[3], Error)
+                self.assertFalse(runs())
+                server.ok("ACL", "SETUSER", "joe", "+multi")
+                self.eventually("a watched block runs", runs, 15, 0.5)
+        finally:
+            proxy.stop()
+            server.stop()
+
     def test_a_command_inside(self):
         server, proxy = one_server(rights="+@all -incr")
         try:
