@@ -96,6 +96,13 @@ static enum refusal known_refusal(const char *p, size_t len, bool whole_only)
     return REFUSAL_NONE;
 }
 
+/* What a request without a slot is not told by a cluster's servers: it would be about none. */
+static bool is_about_slot(const char *p, size_t len)
+{
+    return starts_with(p, len, "MOVED ") || starts_with(p, len, "ASK ") ||
+           starts_with(p, len, "TRYAGAIN ");
+}
+
 enum refusal refusal_parse(struct upstream *u, const struct node *n, const struct request *r,
                            const struct bereply *reply, struct refusal_info *info)
 {
@@ -110,6 +117,8 @@ enum refusal refusal_parse(struct upstream *u, const struct node *n, const struc
         return REFUSAL_NONE; /* behind an attribute: not one of the short errors meant here */
     p++;
     len -= 3;
+    if (UNLIKELY(r->slot == SLOT_NONE) && is_about_slot(p, len))
+        return REFUSAL_NONE;
     if (starts_with(p, len, "MOVED ") || starts_with(p, len, "ASK ")) {
         size_t word = *p == 'M' ? 6 : 4;
 

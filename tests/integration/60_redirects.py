@@ -488,6 +488,17 @@ class Refusals(FakeCase):
                 self.expect_raw(c, ["INCR", key], text)
                 self.assertEqual(1, rule.hits, "how often it was sent")
 
+    def test_to_a_request_without_a_slot(self):
+        """SCRIPT KILL goes to each master: whatever slot an answer names, none is rerouted."""
+        addr = cluster.nodes[0].addr.encode()
+        for text in (b"-MOVED 65535 %s\r\n" % addr, b"-ASK 65535 %s\r\n" % addr,
+                     b"-ASK 1 %s\r\n" % addr, b"-TRYAGAIN later\r\n"):
+            for node in cluster.nodes:
+                node.rule("SCRIPT", text)
+            with self.subTest(text), proxy.conn(timeout=grace(10)) as c:
+                self.expect_raw(c, "SCRIPT KILL", text)
+            cluster.clear()
+
     def test_a_script_can_say_anything(self):
         """An error text made by a script is not a refusal, unless it could be one."""
         for i, text in enumerate([b"-MOVED 1 127.0.0.1:1\r\n", b"-MOVED 99999 x\r\n", b"-ASK 1 1\r\n",
