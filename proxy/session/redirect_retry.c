@@ -244,8 +244,9 @@ void redirect_user_refused(struct beconn *conn, const struct bereply *reply)
         struct request *r = c->head;
 
         if (c->up != u || c->profile != conn->profile || c->inflight > 0 || r == NULL ||
-            r->state != REQUEST_REFUSED || r->refusal != REFUSAL_NO_CONNECTION || !r->is_tx ||
-            r->is_pinned || upstream_route(u, r->slot) != conn->node)
+            r->state != REQUEST_REFUSED || r->refusal == REFUSAL_ASK ||
+            refusal_is_unsure(r->refusal) || !r->is_tx || r->is_pinned ||
+            upstream_route(u, r->slot) != conn->node)
             continue;
         redirect_release(c, r);
         redirect_answer(c, r, reply->data, reply->len);

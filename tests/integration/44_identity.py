@@ -9,7 +9,7 @@ import unittest
 from harness.case import NOAUTH, WRONGPASS, Case, Setup
 from harness.proxy import BINARY, STANDIN, FromFile, Proxy, grace, scaled
 from harness.resp import NULL, OK, PONG, Closed, Conn, Error, Simple, encode
-from harness.servers import Cluster, free_port, scratch, wait_until
+from harness.servers import Cluster, free_port, key_slot, scratch, wait_until
 
 NOKEY = "NOPERM this user has no permissions to access one of the keys used as arguments"
 
@@ -208,6 +208,24 @@ class Auth(IdentityCase):
         self.eventually("ann is refused", lambda: c.cmd("GET", "gone") == Error(WRONGPASS.encode()))
         self.expect(other, "GET gone", b"1")
         self.expect_error(c, "AUTH ann secret", WRONGPASS)
+
+    def test_a_block_that_is_sent_to_a_server_without_its_user(self):
+        """The slot has moved, and ACLs do not move with it."""
+        cluster, slot = setup.cluster, key_slot("elsewhere")
+        source = cluster.owner(slot)
+        target = next(n for n in cluster.nodes if n is not source)
+        self.user("ann", ">secret", "~*", "&*", "+@all")
+        with Proxy([], ["--auth", "servers"], config=config(extra="topology: {refresh: 1h}\n")) as p:
+            c = self.conn("ann", "secret", proxy=p)
+            self.expect(c, "SET elsewhere 1", OK)
+            self.assertEqual([b"1"], c.pipeline(["MULTI", "GET elsewhere", "EXEC"])[2])
+            admins[cluster.nodes.index(target)].cmd("ACL", "DELUSER", "ann")
+            cluster.move_slot(slot, source, target)
+            try:
+                got = c.pipeline(["MULTI", "INCR elsewhere", "EXEC", "GET elsewhere"])
+                self.assertEqual([Error(WRONGPASS.encode())] * 2, got[2:])
+            finally:
+                cluster.move_slot(slot, target, source)
 
 
 class Rights(IdentityCase):
