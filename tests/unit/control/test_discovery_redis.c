@@ -198,7 +198,7 @@ static void test_killed_master(void)
     CU_ASSERT_TRUE(watch_wait(&w, 2000, map_owner_is, &old, NULL));
     usleep(300 * 1000);
     redis_kill(&cluster, 1);
-    check_promoted(&w, "kill -9", new, 4, 20);
+    check_promoted(&w, "kill -9", new, 4, 150);
     close_watch(&w);
 }
 
@@ -213,7 +213,7 @@ static void test_hung_master(void)
     usleep(300 * 1000);
     kill(cluster.node[2].pid, SIGSTOP);
     discovery_want_refresh(w.discovery, 0); /* a worker's request timed out */
-    check_promoted(&w, "SIGSTOP", new, 5, 20);
+    check_promoted(&w, "SIGSTOP", new, 5, 150);
     /* It wakes up, and takes itself for a master until it is told. */
     kill(cluster.node[2].pid, SIGCONT);
     for (int i = 0; i < 10; i++) {
