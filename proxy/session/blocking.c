@@ -316,6 +316,15 @@ static void check_node(struct session_env *env, struct blocking *b, uint64_t now
     }
 }
 
+/* Its own time is over, and as much more as any server may take to answer. */
+static bool is_overdue(const struct session_env *env, const struct blocking *b, uint64_t now_ms)
+{
+    uint32_t limit = env->config->backend.request_timeout_ms;
+
+    return b->deadline_ms != 0 && limit != 0 && now_ms > b->deadline_ms + limit &&
+           now_ms > b->sent_ms + limit;
+}
+
 void blocking_tick(struct session_env *env, uint64_t now_ms)
 {
     struct list_node *at, *tmp;
@@ -326,6 +335,8 @@ void blocking_tick(struct session_env *env, uint64_t now_ms)
 
         if (c->ended || (blocking_reads_no_more(c) && stream_peer_ended(&c->stream)))
             blocking_client_ended(c);
+        else if (b->conn != NULL && is_overdue(env, b, now_ms))
+            beconn_close(b->conn, "a blocked command's time was over backend.request_timeout ago");
         else if (b->conn != NULL)
             check_node(env, b, now_ms);
     }

@@ -543,6 +543,35 @@ class CalledBack(Case):
                 self.assertTrue(called.is_set(), "the first was asked to end the block")
 
 
+class TheServerHangs(Case):
+    def test_a_block_outlives_its_time_by_request_timeout(self):
+        if STANDIN:
+            self.skipTest("needs the proxy")
+        server = Server().start()
+        config = "backend:\n  request_timeout: 500ms\n"
+        with Proxy(["--server", server.addr], workers=1, config=config) as p:
+            with p.conn(timeout=grace(10)) as pop, p.conn(timeout=grace(10)) as read, \
+                    p.conn() as ever:
+                pop.send(encode("BLPOP", "list", "0.3"))
+                read.send(encode("XREAD", "BLOCK", "300", "STREAMS", "stream", "$"))
+                ever.send(encode("BLPOP", "list", "0"))
+                self.eventually("three wait", lambda: int(
+                    server.info("clients")["blocked_clients"]) == 3)
+                server.freeze()
+                start = time.monotonic()
+                got = pop.read()
+                self.assertIsInstance(got, Error)
+                self.assertIn(b"may or may not have been executed", got)
+                self.assertLess(time.monotonic() - start, 0.8 + grace(1))
+                self.assertTrue(ever.is_silent(0.2), "its time is not over")
+                server.thaw()
+                self.assertFalse(isinstance(read.read(), Error), "it only reads: sent again")
+                with p.conn() as c:
+                    self.expect(c, "RPUSH list x", 1)
+                self.assertEqual([b"list", b"x"], ever.read())
+        server.stop()
+
+
 class TheServerDies(WaitCase):
     def test_a_pop_and_a_read(self):
         """What it was doing is not known: a command that pops is not run a second time."""
