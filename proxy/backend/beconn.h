@@ -118,7 +118,8 @@ struct beconn {
     uint64_t ready_ms;          /* when the handshake ended */
     uint8_t step;               /* handshake */
     bool db_selected;           /* handshake: by the guest that it began as */
-    int64_t server_id;          /* handshake: its number at the server; 0: not known */
+    int64_t server_id;          /* handshake: its number at the server; 0: not known ... */
+    bool found_busy;            /* ... as a script ran: of no use to a block, which may be ended */
     bool probes_multi;          /* handshake: MULTI, EXEC and DISCARD are tried */
     bool multi_ok, exec_ok;     /* and what they were answered */
     bool multi_refused;         /* its user may not have transactions */

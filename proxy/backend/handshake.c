@@ -400,6 +400,7 @@ bool handshake_reply(struct beconn *c, const struct bereply *reply)
     if (c->step == STEP_ID && reply->type == ':' &&
         !resp_parse_int(reply->data + 1, reply->len - 3, &c->server_id))
         c->server_id = 0;
+    c->found_busy |= c->step == STEP_ID && begins_with(reply, "-BUSY ");
     c->step = next_step(c, c->step + 1);
     if (c->step == STEP_DONE)
         become_ready(c);

@@ -299,7 +299,7 @@ void node_return(struct beconn **p)
     c->user = NULL;
     if (c->state == BECONN_CLOSED)
         return;
-    if (c->state == BECONN_READY && c->head == NULL && !c->retired && n->in_map) {
+    if (c->state == BECONN_READY && c->head == NULL && !c->retired && !c->found_busy && n->in_map) {
         list_push(&n->idle, &c->idle_link);
         n->idle_count++;
         return;

@@ -100,7 +100,7 @@ class Table(OneServer):
     """
     # numbers, identifiers and texts are each server's own: the same types in the same places
     ALIKE = """
-        CLIENT ID; CLIENT INFO; CLIENT LIST; DEBUG OBJECT k; HELLO; HELLO 2; HELLO 3; HELLO 3 SETNAME x
+        CLIENT ID; CLIENT INFO; CLIENT LIST; DEBUG OBJECT k; OBJECT IDLETIME k; HELLO; HELLO 2; HELLO 3; HELLO 3 SETNAME x
         MEMORY STATS; MEMORY MALLOC-STATS; ACL CAT string; ACL GENPASS 5; TIME; INFO; LASTSAVE
     """
     # the proxy's own answers: what they are outside MULTI
@@ -317,6 +317,27 @@ class Kills(OneServer):
         self.assertEqual([OK, QUEUED, QUEUED, [b"1", OK]],
                          c.pipeline(["MULTI", "GET k", "CLIENT UNPAUSE", "EXEC"]))
         self.assertEqual(OK, blocked.read())
+
+    def test_unblock_after_a_running_script(self):
+        """A connection that was made while the server was busy has not been told its number."""
+        script, other = self.conn(), self.conn()
+        blocked = [self.conn() for _ in range(6)]
+        script.send(encode("EVAL", "while true do end", "0"))
+        with setup.server.conn(timeout=grace(20)) as direct:
+            self.eventually("the script runs", lambda: bytes(direct.cmd("PING"))[:4] == b"BUSY")
+            for c in blocked:
+                c.send(encode("BLPOP", "nosuch", "0"))
+            for c in blocked:
+                self.assertEqual(b"BUSY", bytes(c.read())[:4])
+            self.assertEqual(OK, direct.cmd("SCRIPT", "KILL"))
+        self.assertIn(b"Script killed by user", script.read())
+        numbers = [c.cmd("CLIENT", "ID") for c in blocked]
+        for c in blocked:
+            c.send(encode("BLPOP", "nosuch", "0"))
+        self.eventually("they are blocked", lambda: other.cmd("CLIENT", "LIST").count(b" flags=b ") == 6)
+        self.assertEqual([1] * 6, other.pipeline(["CLIENT UNBLOCK %d ERROR" % n for n in numbers]))
+        for c in blocked:
+            self.assertEqual(Error(b"UNBLOCKED client unblocked via CLIENT UNBLOCK"), c.read())
 
     def test_a_running_script(self):
         """From one client the block, from another the script: SCRIPT KILL goes its own way."""
