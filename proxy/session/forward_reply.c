@@ -121,7 +121,7 @@ static void take_reply(struct beconn *conn, struct request *r, const struct bere
     /* A server that loads its data answers INFO and refuses users all the same: that ends no
      * outage. */
     if (UNLIKELY(n->outage_ms != 0) && why == REFUSAL_NONE && r->slot != SLOT_NONE && !n->held &&
-        conn->state != BECONN_HANDSHAKE)
+        conn->ready_ms != 0)
         node_answers(u->env, n);
     if (UNLIKELY(r->is_news) && why == REFUSAL_NONE)
         scripts_answered(u->env, r, reply);

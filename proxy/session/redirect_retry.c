@@ -47,12 +47,31 @@ static enum verdict unowned_verdict(struct client *c, uint64_t now)
     return WAIT;
 }
 
+static bool is_asking(const struct request *r)
+{
+    return r->refusal == REFUSAL_ASK && r->ask_node != NULL;
+}
+
+/* Where a refused request goes next; NULL: its slot is nobody's. */
+static struct node *target_of(const struct client *c, const struct request *r)
+{
+    return is_asking(r) ? r->ask_node : upstream_route(c->up, r->slot);
+}
+
+/* A block waits for the end of its connection's handshake, which also tells who may not. */
+static bool is_coming_up(const struct client *c, const struct request *r, const struct node *n)
+{
+    const struct beconn *conn = node_shared_now(n, c->profile);
+
+    return r->is_tx && conn != NULL && conn->state < BECONN_READY;
+}
+
 static enum verdict try_request(struct client *c, struct request *r, uint64_t now)
 {
     uint64_t limit = c->env->config->backend.ride_through_ms;
     struct client_extra *x = c->extra;
-    bool asking = r->refusal == REFUSAL_ASK && r->ask_node != NULL;
-    struct node *n = asking ? r->ask_node : upstream_route(c->up, r->slot);
+    bool asking = is_asking(r);
+    struct node *n = target_of(c, r);
     struct beconn *conn;
     bool counted;
     enum verdict v;
@@ -82,7 +101,7 @@ static enum verdict try_request(struct client *c, struct request *r, uint64_t no
     if (conn == NULL || forward_is_full(c, conn)) {
         if (counted)
             node_retry_end(n, false);
-        if (asking && conn == NULL) /* its owner knows best */
+        if (asking && conn == NULL && !is_coming_up(c, r, n)) /* its owner knows best */
             redirect_drop_target(r);
         return now - x->held_since_ms > limit ? FAILED : WAIT;
     }
@@ -244,9 +263,8 @@ void redirect_user_refused(struct beconn *conn, const struct bereply *reply)
         struct request *r = c->head;
 
         if (c->up != u || c->profile != conn->profile || c->inflight > 0 || r == NULL ||
-            r->state != REQUEST_REFUSED || r->refusal == REFUSAL_ASK ||
-            refusal_is_unsure(r->refusal) || !r->is_tx || r->is_pinned ||
-            upstream_route(u, r->slot) != conn->node)
+            r->state != REQUEST_REFUSED || refusal_is_unsure(r->refusal) || !r->is_tx ||
+            r->is_pinned || target_of(c, r) != conn->node)
             continue;
         redirect_release(c, r);
         redirect_answer(c, r, reply->data, reply->len);
