@@ -218,6 +218,8 @@ LIBRARIES = [
     Library("ioredis", "libraries/ioredis.js", "plain server cluster cluster2 sentinel", node("ioredis")),
     Library("node-redis", "libraries/node_redis.js", "plain server cluster cluster2 sentinel",
             node("redis")),
+    Library("Valkey GLIDE (Node)", "libraries/glide.js", "plain server cluster cluster2",
+            node("@valkey/valkey-glide")),
 ]
 QUICK = ("hiredis (C)", "redis-py", "redis-rb", "phpredis", "Redis.pm (Perl)")
 
