@@ -31,6 +31,7 @@ enum command_merge {
     MERGE_ORDER,     /* arrays, elements put back at their keys' positions (MGET) */
     MERGE_CONCAT,    /* arrays, one after the other (KEYS) */
     MERGE_FIRST,     /* all succeed, the first answer stands (SCRIPT LOAD) */
+    MERGE_FOUND,     /* the first that is no error (SCRIPT SHOW) */
     MERGE_AND,       /* arrays of 0/1, minimum by position (SCRIPT EXISTS) */
     MERGE_SLOWLOG,   /* SLOWLOG GET (these: session/merge_admin.h) */
     MERGE_ACL_LOG,   /* ACL LOG */

@@ -172,6 +172,32 @@ static bool merge_and(const struct scatter *s, struct chain *out)
     return ok;
 }
 
+static bool is_error(const struct request *p)
+{
+    return p->reply_len == 0 || *request_reply(p) == '-';
+}
+
+static bool is_noscript(const struct request *p)
+{
+    static const char word[] = "-NOSCRIPT ";
+
+    return p->reply_len >= sizeof(word) && memcmp(request_reply(p), word, sizeof(word) - 1) == 0;
+}
+
+/* What one server has. None has it only when all have said so. */
+static const struct request *merge_found(const struct scatter *s)
+{
+    const struct request *missed = s->parts;
+
+    for (const struct request *p = s->parts; p != NULL; p = p->next) {
+        if (!is_error(p))
+            return p;
+        if (is_noscript(missed))
+            missed = p;
+    }
+    return missed;
+}
+
 /* SLOWLOG GET [count] or ACL LOG [count] as its first part was sent. */
 static int64_t entry_count(struct client *c, const struct scatter *s)
 {
@@ -194,6 +220,8 @@ void merge_finish(struct client *c, struct request *parent, struct chain *out)
         merge_texts(c, s, out);
         return;
     }
+    if (failed != NULL && parent->cmd->merge == MERGE_FOUND)
+        failed = merge_found(s);
     if (failed != NULL) {
         chain_append(out, request_reply(failed), failed->reply_len);
         return;

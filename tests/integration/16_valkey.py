@@ -104,6 +104,19 @@ class Behind(Case):
                 self.expect(c, ["EVALSHA", digest, "1", "{%s}n" % tag], 1)
             self.expect_error(c, "EVALSHA %s 0" % ("f" * 40), "NOSCRIPT No matching script.")
 
+    def test_script_show(self):
+        """An EVAL leaves its body at one master only: whichever has it tells."""
+        body = "return redis.call('GET', KEYS[1])"
+        digest = hashlib.sha1(body.encode()).hexdigest()
+        with setup.proxy.conn() as c, setup.oracle.conn() as o:
+            for slot in (0, SLOTS // 2, SLOTS - 1):
+                self.expect(c, "SCRIPT FLUSH", OK)
+                self.expect_error(c, "SCRIPT SHOW " + digest, "NOSCRIPT No matching script.")
+                self.expect(c, ["EVAL", body, "1", "{%s}none" % tag_of_slot(slot)], None)
+                self.expect(c, "SCRIPT SHOW " + digest, body.encode())
+            for line in ("SCRIPT SHOW", "SCRIPT SHOW short", "SCRIPT SHOW %s x" % digest):
+                self.matches_oracle(c, o, line)
+
     def test_hello_says_so(self):
         """A library that looks who it talks to finds what it would find without the proxy."""
         fields = [b"server", b"version", b"proto", b"mode", b"role"]

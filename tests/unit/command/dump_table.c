@@ -28,7 +28,7 @@ static const char *const merge_names[] = {
     [MERGE_ACL_LOG] = "acl_log", [MERGE_LATEST] = "latest",
     [MERGE_HISTORY] = "history", [MERGE_HISTOGRAM] = "histogram",
     [MERGE_MEMORY] = "memory",   [MERGE_FUNCTIONS] = "functions",
-    [MERGE_TEXT] = "text",
+    [MERGE_TEXT] = "text",       [MERGE_FOUND] = "found",
 };
 
 static const char *const keys_names[] = {

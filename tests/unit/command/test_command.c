@@ -330,6 +330,7 @@ static void test_routes(void)
     check_routes("latency|latest", ROUTE_ALL, MERGE_LATEST);
     check_routes("memory|stats", ROUTE_ALL, MERGE_MEMORY);
     check_routes("script|exists", ROUTE_ALL, MERGE_AND);
+    check_routes("script|show", ROUTE_ALL, MERGE_FOUND);
     check_routes("time lastsave lolwut command command|count command|info command|docs "
                  "command|list command|getkeys command|getkeysandflags object|help "
                  "script|help xinfo|help xgroup|help memory|help function|list acl|list",

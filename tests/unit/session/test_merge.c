@@ -168,6 +168,18 @@ static void test_same_answer(void)
     CHECK_MERGE(MERGE_FIRST, "$3\r\nsha\r\n", {"$3\r\nsha\r\n", 0, {0}}, {"$3\r\nsha\r\n", 0, {0}});
 }
 
+/* One has it; that none has it is known only when all have said so. */
+static void test_found(void)
+{
+    CHECK_MERGE(MERGE_FOUND, "$3\r\na b\r\n", {"-NOSCRIPT no\r\n", 0, {0}},
+                {"$3\r\na b\r\n", 0, {0}}, {"-CLUSTERDOWN x\r\n", 0, {0}});
+    CHECK_MERGE(MERGE_FOUND, "$1\r\na\r\n", {"$1\r\na\r\n", 0, {0}});
+    CHECK_MERGE(MERGE_FOUND, "-CLUSTERDOWN x\r\n", {"-NOSCRIPT no\r\n", 0, {0}},
+                {"-CLUSTERDOWN x\r\n", 0, {0}}, {"-NOSCRIPT no\r\n", 0, {0}});
+    CHECK_MERGE(MERGE_FOUND, "-NOSCRIPT b\r\n", {"-NOSCRIPT a\r\n", 0, {0}},
+                {"-NOSCRIPT b\r\n", 0, {0}});
+}
+
 /* The error of the first key, wherever its part stands; never a smaller sum or a nil. */
 static void test_errors(void)
 {
@@ -201,6 +213,7 @@ void suite_merge(void)
     CU_add_test(s, "concat", test_concat);
     CU_add_test(s, "and", test_and);
     CU_add_test(s, "same answer", test_same_answer);
+    CU_add_test(s, "found", test_found);
     CU_add_test(s, "errors", test_errors);
     CU_add_test(s, "a string is no error", test_no_error);
 }
