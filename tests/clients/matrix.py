@@ -227,8 +227,8 @@ QUICK = ("hiredis (C)", "redis-py", "redis-rb", "phpredis", "Redis.pm (Perl)")
 BLOCKS = ("MULTI", "WATCH", "blocking commands")
 FRAMEWORKS = [
     Library("Celery", "frameworks/celery_tasks.py", "server watched tagged",
-            python("celery", "python3-celery"), "task group chain chord failure retry countdown "
-            "inspect".split(), BLOCKS),
+            python("celery", "python3-celery"), "task group chain chord failure retry requeue "
+            "countdown inspect".split(), BLOCKS),
     Library("rq", "frameworks/rq_jobs.py", "server watched", python("rq", "python3-rq"),
             "results depends failed scheduled workers".split(), BLOCKS),
     Library("Sidekiq", "frameworks/sidekiq_jobs.rb", "server watched", ruby("sidekiq", "ruby-sidekiq"),

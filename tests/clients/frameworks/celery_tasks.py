@@ -1,5 +1,6 @@
 """Celery: broker and result backend through the proxy, with a real worker. In front of a cluster
-with global_keyprefix, as kombu's and Celery's manuals have it.
+with global_keyprefix, as kombu's and Celery's manuals have it, and with unacked_key: this kombu
+WATCHes that key without the prefix.
 
 The same file is the application that the worker imports and the program that uses it."""
 import os
@@ -10,15 +11,18 @@ import time
 
 import celery
 from celery import Celery, chain, chord, group
+from celery.exceptions import Reject
 
 PREFIX = "{kw}:" if os.environ["KW_BEHIND"] == "cluster" else ""
 URL = "redis://%s:%s/0" % (os.environ["KW_HOST"], os.environ["KW_PORT"])
 app = Celery("celery_tasks", broker=URL, backend=URL)
 app.conf.update(
-    broker_transport_options={"global_keyprefix": PREFIX, "visibility_timeout": 60},
+    broker_transport_options={"global_keyprefix": PREFIX, "unacked_key": PREFIX + "unacked",
+                              "visibility_timeout": 60},
     result_backend_transport_options={"global_keyprefix": PREFIX},
     worker_prefetch_multiplier=1, broker_connection_retry=True, result_expires=600)
 WAIT = 40
+seen = set()  # of a worker: ids of tasks it has put back
 
 
 @app.task
@@ -41,6 +45,14 @@ def third_time(self):
     if self.request.retries < 2:
         raise self.retry(countdown=0.1)
     return self.request.retries
+
+
+@app.task(bind=True, acks_late=True)
+def second_time(self):
+    if self.request.id not in seen:
+        seen.add(self.request.id)
+        raise Reject("on purpose", requeue=True)
+    return "again"
 
 
 def op(name, function):
@@ -95,6 +107,7 @@ def main():
                 WAIT)))
         op("failure", failure)
         op("retry", lambda: same(2, third_time.delay().get(WAIT)))
+        op("requeue", lambda: same("again", second_time.delay().get(WAIT)))
         op("countdown", lambda: same(3, add.apply_async((1, 2), countdown=1).get(WAIT)))
         op("inspect", ping)
     finally:
